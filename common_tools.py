@@ -1,0 +1,322 @@
+"""What training and sampling share: seeds, devices, files, checkpoints, pictures."""
+
+import os
+import random
+import re
+import signal
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision.utils import make_grid
+from tqdm import tqdm
+
+
+class RunError(Exception):
+    """What is wrong, where, and what to do about it, in one sentence for the user."""
+
+    def __init__(self, sentence):
+        # A DataLoader worker's error arrives as its whole traceback; its last line is the sentence.
+        super().__init__(sentence.strip().splitlines()[-1].removeprefix("common_tools.RunError: "))
+
+
+def run_as_script(main):
+    """Call main(); a RunError becomes its sentence on stderr and exit 2, Ctrl-C exit 130."""
+    try:
+        main()
+    except RunError as error:
+        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@contextmanager
+def catch_signals():
+    """Inside the block, Ctrl-C and SIGTERM only go into the list that it yields; a second acts."""
+    caught = []
+
+    def note(number, _frame):
+        caught.append(number)
+        signal.signal(number, before[number])
+
+    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave_signals_to_parent(_worker):
+    """Keep a DataLoader worker alive at Ctrl-C, so that the iteration under way can be finished."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setsid"):  # not on Windows
+        os.setsid()
+
+
+class _Lines:
+    """A file for tqdm that makes each state of the bar a line, for output that is no terminal."""
+
+    def write(self, text):
+        if text.strip():
+            print(text.strip(), file=sys.stderr, flush=True)
+
+    def flush(self):
+        pass
+
+
+def progress_bar(total, done):
+    """A tqdm bar that counts images; where stderr is no terminal, a plain line each half minute."""
+    if sys.stderr.isatty():
+        return tqdm(total=total, initial=done, unit=" images", dynamic_ncols=True)
+    line = "{desc}{n_fmt}/{total_fmt} images, {rate_fmt}, {remaining} left"
+    options = {"bar_format": line, "mininterval": 30, "delay": 1, "file": _Lines()}
+    return tqdm(total=total, initial=done, unit=" images", **options)
+
+
+# --- seeds and devices
+
+
+def set_seed(seed=1):
+    """Seed Python's, NumPy's and PyTorch's random numbers, on every device."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def get_random_state():
+    """Every random state that set_seed sets, as tensors and plain values."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state):
+    """Go back to a state from get_random_state; the GPUs' part only on as many GPUs as it had."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def choose_device(name="auto"):
+    """The torch.device of that name; "auto" is CUDA if there is one, else the CPU.
+
+    Raises RunError for a device that this machine does not have.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise RunError(f"device {name} cannot be used here ({reason}); try cpu.") from error
+    return torch.device(name)
+
+
+# --- files
+
+
+@contextmanager
+def writing(path):
+    """Turn a failed write inside the block into a RunError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path} could not be written ({error.strerror or error}); what was saved before "
+            "is intact: free some space or choose another folder, and run again or resume."
+        ) from error
+
+
+@contextmanager
+def atomic_write(path):
+    """A binary file to write to that appears at path whole or not at all.
+
+    Raises RunError where it cannot be written (no space left, no permission).
+    """
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(partial, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def new_folder(parent, prefix):
+    """Make and return the next of parent/{prefix}1, {prefix}2, ...; never one that exists."""
+    with writing(parent):
+        Path(parent).mkdir(parents=True, exist_ok=True)
+        while True:
+            number = 1 + max((number for number, _ in numbered(parent, prefix)), default=0)
+            try:
+                folder = Path(parent) / f"{prefix}{number}"
+                folder.mkdir()
+                return folder
+            except FileExistsError:  # another run took it in this moment
+                pass
+
+
+def numbered(folder, prefix, suffix=""):
+    """The (number, path) of every {prefix}{number}{suffix} in a folder, in order of number."""
+    pattern = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(suffix))
+    matches = ((pattern.fullmatch(path.name), path) for path in Path(folder).glob(f"{prefix}*"))
+    return sorted((int(match[1]), path) for match, path in matches if match)
+
+
+# --- checkpoints
+
+
+def remove_module(state_dict):
+    """A new state dict without the leading "module." of (Distributed)DataParallel."""
+    return {key.removeprefix("module."): value for key, value in state_dict.items()}
+
+
+def save_checkpoint(checkpoint, path):
+    """Write a dict of tensors and plain values; the file appears whole or not at all."""
+    with atomic_write(path) as file:
+        torch.save(checkpoint, file)
+
+
+def load_checkpoint(path):
+    """Open any DCGAN checkpoint, on the CPU; never runs code from the file.
+
+    path: a file, or a run folder, of which the newest checkpoint is taken. The file may be one of
+    ours, one that holds only g_model_state_dict, d_model_state_dict and epoch, one saved on a GPU
+    that is not there, or a bare generator state dict; see remove_module for those of several GPUs.
+
+    Returns a dict with "g_model_state_dict" and what else the file held.
+    Raises RunError where there is no such file, it cannot be read, or it holds no generator.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return newest_checkpoint(path)[1]
+    if not path.exists():
+        raise RunError(f"checkpoint {path} does not exist; name a file or a run folder.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises many kinds for a damaged or foreign file
+        raise RunError(
+            f"{path} is not a checkpoint that can be opened: it is damaged, or it holds more than "
+            "tensors and plain values; use another one."
+        ) from error
+    if is_state_dict(checkpoint):
+        checkpoint = {"g_model_state_dict": checkpoint}
+    if not isinstance(checkpoint, dict) or not is_state_dict(checkpoint.get("g_model_state_dict")):
+        raise RunError(
+            f"{path} has no generator in it: neither g_model_state_dict nor a bare state dict."
+        )
+    return checkpoint
+
+
+def is_state_dict(value):
+    """Whether this is a dict of tensors by name."""
+    return isinstance(value, dict) and bool(value) and all(map(torch.is_tensor, value.values()))
+
+
+def checkpoint_paths(run):
+    """The checkpoints of a run folder, oldest first; one of an interrupted epoch comes last."""
+    interrupted = Path(run) / "checkpoint_interrupted.pkl"
+    paths = [path for _, path in numbered(run, "checkpoint_", "_epoch.pkl")]
+    return [*paths, interrupted] if interrupted.exists() else paths
+
+
+def newest_checkpoint(run):
+    """The (path, checkpoint) of a run folder that is furthest in training.
+
+    Raises RunError where the folder has none.
+    """
+    # A run killed between saving a checkpoint and removing an older, interrupted one has both.
+    found = [(path, load_checkpoint(path)) for path in checkpoint_paths(run)[-2:]]
+    if not found:
+        raise RunError(f"{run} has no checkpoint in it; name another run folder or a checkpoint.")
+    return max(found, key=lambda item: item[1].get("step", item[1].get("epoch", 0)))
+
+
+def remove_older_checkpoints(run, keep):
+    """Keep the newest `keep` checkpoints of whole epochs (0: all), drop an interrupted one."""
+    (Path(run) / "checkpoint_interrupted.pkl").unlink(missing_ok=True)
+    if keep:
+        for path in checkpoint_paths(run)[:-keep]:
+            path.unlink()
+
+
+# --- pictures
+
+
+@torch.no_grad()
+def generate(generator, noise):
+    """Noise (N, nz, 1, 1) -> images (N, nc, H, W) in [-1, 1], from BatchNorm's running statistics.
+
+    So a face does not depend on its neighbours, and the generator is left as it was.
+    """
+    was_training = generator.training
+    generator.eval()
+    images = generator(noise)
+    generator.train(was_training)
+    return images
+
+
+def save_grid(images, path, per_row=8):
+    """Save images (N, nc, H, W) in [-1, 1] as one PNG of rows; returns it as (3, H', W') uint8."""
+    grid = make_grid(images.cpu() * 0.5 + 0.5, nrow=per_row).clamp(0, 1)
+    grid = (grid * 255).round().to(torch.uint8)
+    with atomic_write(path) as file:
+        Image.fromarray(grid.permute(1, 2, 0).numpy()).save(file, format="PNG")
+    return grid
+
+
+def save_animation(pictures, path, seconds_per_picture=0.5):
+    """Join picture files, in the order given, to one animated GIF that repeats."""
+    first, *others = [Image.open(picture) for picture in pictures]
+    with atomic_write(path) as file:
+        duration = int(1000 * seconds_per_picture)
+        first.save(
+            file, format="GIF", save_all=True, append_images=others, duration=duration, loop=0
+        )
+
+
+def save_curves(metrics_csv, path):
+    """Draw the losses and D's probabilities of a run's metrics.csv, smoothed over the raw curve."""
+    from matplotlib.figure import Figure  # needs a second to load, and sampling does without
+
+    rows = np.genfromtxt(metrics_csv, delimiter=",", names=True, ndmin=1)
+    iterations = np.arange(1, len(rows) + 1)
+    window = max(1, len(rows) // 50)
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    curves = {
+        upper: {"Loss_D": "loss_d", "Loss_G": "loss_g"},
+        lower: {
+            "D(x)": "d_x",
+            "D(G(z)) before the D step": "d_gz_before",
+            "D(G(z)) after it": "d_gz_after",
+        },
+    }
+    for axes, names in curves.items():
+        for color, (label, column) in enumerate(names.items()):
+            values = rows[column]
+            smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+            axes.plot(iterations, values, color=f"C{color}", alpha=0.2, linewidth=0.5)
+            axes.plot(iterations[window - 1 :], smooth, color=f"C{color}", label=label)
+        axes.legend()
+        axes.grid(alpha=0.3)
+    upper.set_ylabel("loss")
+    lower.set(xlabel="iteration", ylabel="probability of being real", ylim=(0, 1))
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=100)

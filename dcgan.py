@@ -1,0 +1,96 @@
+"""Generator and discriminator of DCGAN (Radford, Metz and Chintala 2016, arXiv:1511.06434)."""
+
+from itertools import pairwise
+
+from torch import nn
+
+IMAGE_SIZES = (32, 64, 128, 256)
+
+
+def channel_factors(image_size):
+    """Width of the feature maps at 4 x 4, 8 x 8, ... up to image_size / 2, in units of ngf or ndf.
+
+    64 gives [8, 4, 2, 1]. A smaller image leaves out the widest stage, a larger one repeats it.
+    Raises ValueError for a size that is not in IMAGE_SIZES.
+    """
+    if image_size not in IMAGE_SIZES:
+        raise ValueError(f"image_size is {image_size}; it must be one of {IMAGE_SIZES}")
+    sides = [4 * 2**stage for stage in range(6) if 4 * 2**stage < image_size]
+    return [min(8, image_size // 2 // side) for side in sides]
+
+
+def initialize_weights(net, w_mean=0.0, w_std=0.02, b_mean=1, b_std=0.02):
+    """Draw convolution weights from N(w_mean, w_std), BatchNorm weights from N(b_mean, b_std)."""
+    for module in net.modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            nn.init.normal_(module.weight, w_mean, w_std)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, b_mean, b_std)
+            nn.init.zeros_(module.bias)
+
+
+class Generator(nn.Module):
+    """Noise (N, nz, 1, 1) -> images (N, nc, image_size, image_size) in [-1, 1]."""
+
+    def __init__(self, nz=100, ngf=128, nc=3, image_size=64):
+        super().__init__()
+        widths = [ngf * factor for factor in channel_factors(image_size)]
+        layers = []
+        for stage, (width_in, width) in enumerate(pairwise([nz, *widths])):
+            stride, padding = (1, 0) if stage == 0 else (2, 1)  # 1 x 1 -> 4 x 4, then doubled
+            layers += [
+                nn.ConvTranspose2d(width_in, width, 4, stride, padding, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(inplace=True),
+            ]
+        layers += [nn.ConvTranspose2d(ngf, nc, 4, 2, 1, bias=False), nn.Tanh()]
+        self.main = nn.Sequential(*layers)
+
+    def forward(self, noise):
+        return self.main(noise)
+
+    initialize_weights = initialize_weights
+
+    @classmethod
+    def from_state_dict(cls, state_dict):
+        """Build the generator that a state dict was saved from; all its sizes are read off there.
+
+        Raises ValueError where the state dict is not that of a DCGAN generator.
+        """
+        # A generator of n convolutions ends at 2 ** (n + 1) pixels a side.
+        convolutions = [
+            value for value in state_dict.values() if getattr(value, "ndim", None) == 4
+        ]
+        if not convolutions:
+            raise ValueError("it has no convolution weights")
+        nz, (ngf, nc) = convolutions[0].shape[0], convolutions[-1].shape[:2]
+        generator = cls(nz, ngf, nc, image_size=2 ** (len(convolutions) + 1))
+        try:
+            generator.load_state_dict(state_dict)
+        except RuntimeError as error:  # torch lists every key and shape that differs, a line each
+            first = str(error).splitlines()[1].strip()
+            raise ValueError(f"its weights do not fit a DCGAN generator: {first}") from error
+        return generator
+
+
+class Discriminator(nn.Module):
+    """Images (N, nc, image_size, image_size) in [-1, 1] -> P(real), (N, 1, 1, 1) in [0, 1]."""
+
+    def __init__(self, nc=3, ndf=128, image_size=64):
+        super().__init__()
+        widths = [ndf * factor for factor in reversed(channel_factors(image_size))]
+        layers = [nn.Conv2d(nc, ndf, 4, 2, 1, bias=False), nn.LeakyReLU(0.2, inplace=True)]
+        for width_in, width in pairwise(widths):
+            layers += [
+                nn.Conv2d(width_in, width, 4, 2, 1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        layers += [nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False), nn.Sigmoid()]
+        self.main = nn.Sequential(*layers)
+
+    def forward(self, image, logits=False):
+        """Probabilities in [0, 1]; with logits=True the values before the sigmoid."""
+        return self.main[:-1](image) if logits else self.main(image)
+
+    initialize_weights = initialize_weights
