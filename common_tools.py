@@ -1,5 +1,6 @@
 """What training and sampling share: seeds, devices, files, checkpoints, pictures."""
 
+import io
 import os
 import random
 import re
@@ -189,8 +190,10 @@ def remove_module(state_dict):
 
 def save_checkpoint(checkpoint, path):
     """Write a dict of tensors and plain values; the file appears whole or not at all."""
+    buffer = io.BytesIO()  # written to a file, torch.save would hide that the disk is full
+    torch.save(checkpoint, buffer)
     with atomic_write(path) as file:
-        torch.save(checkpoint, file)
+        file.write(buffer.getbuffer())
 
 
 def load_checkpoint(path):

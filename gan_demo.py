@@ -129,7 +129,6 @@ def train(config: Config) -> Path:
     """
     check_config(config)
     device = choose_device(config.device)
-    set_seed(config.seed)
     if config.resume:
         run = Path(config.resume)
         checkpoint = newest_checkpoint(run)[1]
@@ -157,6 +156,7 @@ def train(config: Config) -> Path:
     )
 
     # Nets
+    set_seed(config.seed)
     generator = Generator(config.nz, config.ngf, config.nc, config.image_size)
     discriminator = Discriminator(config.nc, config.ndf, config.image_size)
     for net in (generator, discriminator):

@@ -1,0 +1,62 @@
+"""The training step against SPEC's chapter steps, written out again with nothing shared."""
+
+import copy
+
+import torch
+
+from dcgan import Discriminator, Generator
+from gan_demo import Config, train_step
+
+
+def chapter_iteration(real, noise, netG, netD, real_label, fake_label, lr, beta1):
+    """Plain torch: probabilities, BCELoss, torch.autograd.grad, and Adam's first step by hand."""
+    bce = torch.nn.BCELoss()
+
+    def label(value):
+        return torch.full((len(real),), value, dtype=real.dtype)
+
+    def adam_first_step(net, loss):
+        # With bias correction the first step of Adam is lr * g / (|g| + eps), whatever the betas.
+        parameters = list(net.parameters())
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter -= lr * gradient / (gradient.abs() + 1e-8)
+
+    fake = netG(noise)
+    p_real, p_fake = netD(real).view(-1), netD(fake.detach()).view(-1)
+    loss_d = bce(p_real, label(real_label)) + bce(p_fake, label(fake_label))
+    adam_first_step(netD, loss_d)
+    p_after = netD(fake).view(-1)
+    loss_g = bce(p_after, label(real_label))
+    adam_first_step(netG, loss_g)
+    return [loss_d, loss_g, p_real.mean(), p_fake.mean(), p_after.mean()]
+
+
+def test_one_iteration_is_the_chapters_in_float64():
+    torch.manual_seed(0)
+    generator = Generator(nz=10, ngf=8).double()
+    discriminator = Discriminator(ndf=8).double()
+    generator.initialize_weights()
+    discriminator.initialize_weights()
+    netG, netD = copy.deepcopy(generator), copy.deepcopy(discriminator)
+    real = torch.rand(6, 3, 64, 64, dtype=torch.float64) * 2 - 1
+    noise = torch.randn(6, 10, 1, 1, dtype=torch.float64)
+    config = Config(real_label=0.9, fake_label=0.1, lr=0.01)
+
+    expected = chapter_iteration(real, noise, netG, netD, 0.9, 0.1, config.lr, config.beta1)
+    betas = (config.beta1, 0.999)
+    optimizer_g = torch.optim.Adam(generator.parameters(), lr=config.lr, betas=betas)
+    optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=config.lr, betas=betas)
+    numbers = train_step(
+        real, noise, generator, discriminator, optimizer_g, optimizer_d, config
+    )
+
+    torch.testing.assert_close(numbers, torch.stack(expected).detach(), rtol=0, atol=1e-9)
+    for ours, theirs in [(generator, netG), (discriminator, netD)]:
+        for (key, value), other in zip(
+            ours.state_dict().items(), theirs.state_dict().values(), strict=True
+        ):
+            torch.testing.assert_close(value, other, rtol=0, atol=1e-9, msg=key)
+    moved = (generator.main[0].weight - Generator(nz=10, ngf=8).main[0].weight).abs().max()
+    assert moved > 0.001

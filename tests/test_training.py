@@ -1,0 +1,298 @@
+import csv
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, run_script, save_images
+from PIL import Image
+
+import gan_demo
+import gan_inference
+from common_tools import RunError, load_checkpoint, newest_checkpoint
+from gan_demo import Config, saved_config, train
+from gan_inference import sample
+
+
+def states(run):
+    """All that the newest checkpoint of a run holds, as one flat list of comparable values."""
+
+    def flatten(value):
+        if isinstance(value, dict):
+            return [leaf for key in value for leaf in [key, *flatten(value[key])]]
+        if isinstance(value, (list, tuple)):
+            return [leaf for item in value for leaf in flatten(item)]
+        return [value.tolist() if torch.is_tensor(value) else value]
+
+    return flatten(newest_checkpoint(run)[1])
+
+
+def assert_same_run(run, other):
+    """Same final states, metrics and pictures, bit for bit."""
+    assert states(run) == states(other)
+    pictures = [path.name for path in sorted(run.glob("epoch_*.png"))]
+    for name in ["metrics.csv", "real.png", "loss.png", "generation_animation.gif", *pictures]:
+        assert (run / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_a_run_leaves_what_the_readme_promises(finished_run):
+    names = {path.name for path in finished_run.iterdir()}
+    assert names == {
+        "config.json", "real.png", "metrics.csv", "loss.png", "generation_animation.gif",
+        "epoch_000.png", "epoch_001.png", "epoch_002.png",
+        "checkpoint_0_epoch.pkl", "checkpoint_1_epoch.pkl", "checkpoint_2_epoch.pkl",
+    }  # fmt: skip
+    with open(finished_run / "metrics.csv") as file:
+        header, *rows = csv.reader(file)
+    assert header == [
+        "epoch", "iteration", "loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after"
+    ]  # fmt: skip
+    assert [row[:2] for row in rows] == [[e, i] for e in "012" for i in "012"]
+    numbers = np.array(rows, float)
+    assert np.isfinite(numbers).all() and (numbers[:, 4:] > 0).all() and (numbers[:, 4:] < 1).all()
+    for name in ("real.png", "epoch_002.png"):
+        picture = np.asarray(Image.open(finished_run / name))
+        assert picture.std() > 10
+    assert Image.open(finished_run / "epoch_000.png").size == (8 * 34 + 2, 8 * 34 + 2)
+    assert Image.open(finished_run / "generation_animation.gif").n_frames == 3
+    config = json.loads((finished_run / "config.json").read_text())
+    assert config["num_epochs"] == 3 and config["nz"] == 8 and config["resume"] == ""
+
+
+def test_a_checkpoint_keeps_the_contract(finished_run):
+    checkpoint = load_checkpoint(finished_run / "checkpoint_1_epoch.pkl")
+    assert checkpoint["epoch"] == 1
+    assert {"main.0.weight", "main.1.running_mean"} <= checkpoint["g_model_state_dict"].keys()
+    assert {"main.0.weight", "main.3.running_mean"} <= checkpoint["d_model_state_dict"].keys()
+
+
+def test_the_nets_learn_and_the_pictures_do_not_disturb_them(tiny, monkeypatch):
+    with_pictures = train(tiny())
+    monkeypatch.setattr(gan_demo, "generate", lambda generator, noise: torch.zeros(64, 3, 32, 32))
+    without = train(tiny())
+    assert states(with_pictures) == states(without)
+    initial = gan_demo.Generator(8, 8, 3, 32).state_dict()["main.0.weight"]
+    trained = newest_checkpoint(without)[1]["g_model_state_dict"]["main.0.weight"]
+    assert (trained - initial).abs().max() > 0.001
+
+
+def test_runs_get_folders_of_their_own(tiny):
+    first, second = train(tiny(num_epochs=1)), train(tiny(num_epochs=1))
+    assert (first.name, second.name) == ("run1", "run2")
+    assert states(first) == states(second)
+
+
+def test_only_the_newest_checkpoints_are_kept(tiny):
+    run = train(tiny(num_epochs=5, checkpoint_interval=2, keep_checkpoints=2))
+    kept = sorted(path.name for path in run.glob("*.pkl"))
+    assert kept == ["checkpoint_3_epoch.pkl", "checkpoint_4_epoch.pkl"]
+
+
+@pytest.mark.parametrize(("image_size", "nc"), [(32, 1), (64, 1), (128, 3), (256, 1)])
+def test_every_size_and_colour_trains(tiny, image_size, nc):
+    run = train(tiny(image_size=image_size, nc=nc, num_epochs=1, max_images=8, ngf=4, ndf=4))
+    side = 8 * (image_size + 2) + 2
+    assert Image.open(run / "epoch_000.png").size == (side, side)
+    folder = sample(gan_inference.Config(checkpoint=str(run), out_dir=str(run / "samples")))
+    assert Image.open(folder / "faces.png").size == (side, side)
+
+
+@pytest.mark.parametrize("kill_after", [1, 5, 6, 8])  # iterations; an epoch has three
+def test_a_killed_run_resumes_to_the_same_end(tiny, finished_run, monkeypatch, kill_after):
+    class Killed(BaseException):
+        """Ends the run where it stands, as SIGKILL would: nothing of ours handles it."""
+
+    steps, step = itertools.count(1), gan_demo.train_step
+
+    def killing_step(*arguments):
+        if next(steps) > kill_after:
+            raise Killed
+        return step(*arguments)
+
+    config = tiny(num_epochs=3, log_interval=2)
+    monkeypatch.setattr(gan_demo, "train_step", killing_step)
+    with pytest.raises(Killed):
+        train(config)
+    monkeypatch.undo()
+    if kill_after < 3:
+        with pytest.raises(RunError, match="has no checkpoint"):
+            train(saved_config("latest", config.out_dir))
+    else:
+        assert_same_run(train(saved_config("latest", config.out_dir)), finished_run)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals to send")
+def test_a_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path, number, code):
+    images = save_images(tmp_path / "images", 200)
+    flags = "--image-size 32 --nz 8 --ngf 8 --ndf 8 --batch-size 4 --num-epochs 2 --log-interval 1"
+    flags += " --num-workers 1 --device cpu"
+    command = [sys.executable, ROOT / "gan_demo.py", "--data-dir", images, *flags.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    run = tmp_path / "log_gan/run1"
+    deadline = time.monotonic() + 90
+    while not (run / "metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, number)  # as a terminal does at Ctrl-C: the whole group
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "--resume log_gan/run1" in printed
+    assert [path.name for path in run.glob("*.pkl")] == ["checkpoint_interrupted.pkl"]
+    rows = (run / "metrics.csv").read_text().splitlines()[1:]
+    assert load_checkpoint(run / "checkpoint_interrupted.pkl")["step"] == len(rows) < 50
+
+    for arguments in (["--resume", "latest"], ["--data-dir", images, *flags.split()]):
+        finished = run_script("gan_demo.py", *arguments, cwd=tmp_path, env=environment)
+        assert finished.returncode == 0, finished.stderr
+    assert not (run / "checkpoint_interrupted.pkl").exists()
+    assert_same_run(run, tmp_path / "log_gan/run2")
+
+
+def test_resuming_takes_more_epochs_and_refuses_another_net(tiny):
+    run = train(tiny(num_epochs=1))
+    config = saved_config(str(run))
+    for name, value, was in [("ngf", 16, 8), ("seed", 2, 1), ("data_dir", "elsewhere", config.data_dir)]:
+        with pytest.raises(RunError, match=f"^{name} is {value}, .* {was};"):
+            train(replace(config, **{name: value}))
+    longer = train(replace(config, num_epochs=2, checkpoint_interval=5, keep_checkpoints=1))
+    assert longer == run
+    assert [path.name for path in run.glob("*.pkl")] == ["checkpoint_1_epoch.pkl"]
+    assert json.loads((run / "config.json").read_text())["num_epochs"] == 2
+    assert_same_run(run, train(tiny(num_epochs=2)))
+
+
+def test_a_finished_run_can_be_resumed_without_harm(tiny):
+    run = train(tiny(num_epochs=1))
+    before = states(run)
+    (run / "generation_animation.gif").unlink()
+    assert train(saved_config(str(run))) == run
+    assert states(run) == before and (run / "generation_animation.gif").exists()
+
+
+def test_resuming_without_the_run_or_its_images_is_refused(tiny, tmp_path):
+    with pytest.raises(RunError, match="has no run to go on with"):
+        saved_config("latest", tmp_path)
+    with pytest.raises(RunError, match="is no run to go on with"):
+        saved_config(str(tmp_path))
+    images = save_images(tmp_path / "images", 9)
+    run = train(tiny(data_dir=str(images), num_epochs=1))
+    (images / "000.png").unlink()
+    with pytest.raises(RunError, match="gives 8 images now, .* was trained on 9"):
+        train(saved_config(str(run)))
+    checkpoint = load_checkpoint(run / "checkpoint_0_epoch.pkl")
+    chapter = {key: checkpoint[key] for key in ("g_model_state_dict", "d_model_state_dict", "epoch")}
+    torch.save(chapter, run / "checkpoint_0_epoch.pkl")
+    with pytest.raises(RunError, match="no optimizer states"):
+        train(saved_config(str(run)))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny, monkeypatch):
+    steps, step = itertools.count(), gan_demo.train_step
+
+    def failing_step(*arguments):
+        return step(*arguments) * (float("nan") if next(steps) == 4 else 1)
+
+    monkeypatch.setattr(gan_demo, "train_step", failing_step)
+    with pytest.raises(RunError, match=r"epoch 1, iteration 1; .*checkpoint_0_epoch\.pkl"):
+        train(tiny(num_epochs=3))
+
+
+def test_tensorboard_gets_scalars_and_pictures(tiny):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = train(tiny(tensorboard=True, log_interval=1))
+    events = EventAccumulator(str(run)).Reload()
+    rows = np.genfromtxt(run / "metrics.csv", delimiter=",", names=True)
+    for name in gan_demo.METRICS:
+        scalars = [event.value for event in events.Scalars(name)]
+        np.testing.assert_allclose(scalars, rows[name], rtol=1e-4)
+    assert len(events.Images("fixed_noise")) == 2
+
+
+def test_bad_constants_are_found_before_any_work(tiny):
+    bad = {
+        "image_size": 48, "nc": 2, "nz": 0, "ngf": 0, "ndf": -1, "num_epochs": 0, "batch_size": 0,
+        "lr": 0.0, "beta1": 1.0, "real_label": 1.1, "fake_label": -0.1, "seed": -1,
+        "checkpoint_interval": 0, "keep_checkpoints": -1, "log_interval": 0, "max_images": -1,
+        "num_workers": -1,
+    }  # fmt: skip
+    for name, value in bad.items():
+        config = tiny(**{name: value}, data_dir="not even looked for")
+        with pytest.raises(RunError, match=f"^{name} is {value}; it must be "):
+            train(config)
+    with pytest.raises(RunError, match="lr is nan"):
+        train(tiny(lr=float("nan")))
+    with pytest.raises(RunError, match="device cuda:99 cannot be used here"):
+        train(tiny(device="cuda:99"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("--data-dir missing", "data_dir missing does not exist"),
+        ("--lr 2", "lr is 2.0; it must be above 0"),
+        ("--data-dir images --batch-size 27", "26 images, fewer than one batch of 27"),
+        ("--data-dir images --out-dir images/000.png", "images/000.png could not be written"),
+        ("--resume images", "images is no run to go on with"),
+        ("--resume latest", "log_gan has no run to go on with"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_2(images, tmp_path, call, flags, sentence):
+    (tmp_path / "images").symlink_to(images)
+    code, error = call(gan_demo.main, *flags.split())
+    assert code == 2
+    assert error.startswith("script.py: ") and sentence in error
+    assert len(error.splitlines()) == 1
+    assert not list(tmp_path.glob("log_gan/run*"))
+
+
+def test_an_unknown_flag_gets_tyros_message(call):
+    code, error = call(gan_demo.main, "--num-epoch", "5")
+    assert code == 2 and "--num-epochs" in error
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no file size limit")
+def test_a_full_disk_leaves_the_last_checkpoint_intact(images, tmp_path, call):
+    import resource
+
+    flags = "--image-size 32 --nz 8 --ngf 8 --ndf 8 --batch-size 8 --num-workers 0 --device cpu"
+    code, error = call(
+        gan_demo.main, "--data-dir", images, *flags.split(), "--num-epochs", 1
+    )
+    assert code == 0, error
+    run = tmp_path / "log_gan/run1"
+    before = (run / "checkpoint_0_epoch.pkl").read_bytes()
+    limit = len(before) // 2
+    process = run_script(
+        "gan_demo.py", "--resume", "latest", "--num-epochs", 2, cwd=tmp_path,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )  # fmt: skip
+    assert process.returncode == 2
+    sentence = "checkpoint_1_epoch.pkl could not be written"
+    assert sentence in process.stderr and len(process.stderr.splitlines()) == 1
+    assert [path.name for path in run.glob("checkpoint*")] == ["checkpoint_0_epoch.pkl"]
+    assert (run / "checkpoint_0_epoch.pkl").read_bytes() == before
+    code, error = call(gan_demo.main, "--resume", "latest", "--num-epochs", 2)
+    assert code == 0, error
+    assert load_checkpoint(run / "checkpoint_1_epoch.pkl")["step"] == 6
+
+
+def test_the_defaults_are_the_chapters():
+    config = Config()
+    assert (config.image_size, config.nc, config.nz, config.ngf, config.ndf) == (64, 3, 100, 64, 64)
+    assert (config.batch_size, config.num_epochs, config.lr, config.beta1) == (64, 20, 0.0002, 0.5)
+    assert (config.real_label, config.fake_label, config.seed) == (1, 0, 1)
+    assert (config.checkpoint_interval, config.keep_checkpoints) == (1, 3)
