@@ -1,6 +1,8 @@
 """What training and sampling share: seeds, devices, files, checkpoints, pictures."""
 
+import csv
 import io
+import math
 import os
 import random
 import re
@@ -14,6 +16,8 @@ import torch
 from PIL import Image
 from torchvision.utils import make_grid
 from tqdm import tqdm
+
+METRICS = ("loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after")  # of one iteration
 
 
 class RunError(Exception):
@@ -72,8 +76,9 @@ class _Lines:
 
 def progress_bar(total, done):
     """A tqdm bar that counts images; where stderr is no terminal, a plain line each half minute."""
-    if sys.stderr.isatty():
-        return tqdm(total=total, initial=done, unit=" images", dynamic_ncols=True)
+    if sys.stderr.isatty():  # figures first: in a window of 80 columns they leave no room for a bar
+        options = {"bar_format": "{desc}{rate_fmt} {remaining} {bar}", "dynamic_ncols": True}
+        return tqdm(total=total, initial=done, unit="img", unit_scale=True, **options)
     line = "{desc}{n_fmt}/{total_fmt} images, {rate_fmt}, {remaining} left"
     options = {"bar_format": line, "mininterval": 30, "delay": 1, "file": _Lines()}
     return tqdm(total=total, initial=done, unit=" images", **options)
@@ -257,6 +262,39 @@ def remove_older_checkpoints(run, keep):
     if keep:
         for path in checkpoint_paths(run)[:-keep]:
             path.unlink()
+
+
+# --- metrics.csv
+
+
+def drop_later_files(run, step):
+    """Take away what a killed run left behind after its newest checkpoint, at that step."""
+    for partial in run.glob("*.partial"):
+        partial.unlink()
+    if (metrics := run / "metrics.csv").exists():
+        lines = metrics.read_text().splitlines(keepends=True)
+        with atomic_write(metrics) as file:
+            file.write("".join(lines[: 1 + step]).encode())
+
+
+def write_metrics(run, block, first_step, iterations_per_epoch):
+    """Append a block of rows to metrics.csv. Raises RunError at a loss that is not finite."""
+    path = run / "metrics.csv"
+    steps = range(first_step, first_step + len(block))
+    places = [divmod(step, iterations_per_epoch) for step in steps]  # (epoch, iteration)
+    with writing(path), open(path, "a", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        if file.tell() == 0:
+            rows.writerow(["epoch", "iteration", *METRICS])
+        for place, numbers in zip(places, block):
+            rows.writerow([*place, *(f"{number:.6g}" for number in numbers)])
+    for (epoch, iteration), (loss_d, loss_g, *_) in zip(places, block):
+        if not (math.isfinite(loss_d) and math.isfinite(loss_g)):
+            last_good = (checkpoint_paths(run) or ["not there yet"])[-1]
+            raise RunError(
+                f"the loss is not finite in epoch {epoch}, iteration {iteration}; the last good "
+                f"checkpoint is {last_good}: start a new run with a lower lr."
+            )
 
 
 # --- pictures

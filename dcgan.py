@@ -58,9 +58,7 @@ class Generator(nn.Module):
         Raises ValueError where the state dict is not that of a DCGAN generator.
         """
         # A generator of n convolutions ends at 2 ** (n + 1) pixels a side.
-        convolutions = [
-            value for value in state_dict.values() if getattr(value, "ndim", None) == 4
-        ]
+        convolutions = [value for value in state_dict.values() if getattr(value, "ndim", None) == 4]
         if not convolutions:
             raise ValueError("it has no convolution weights")
         nz, (ngf, nc) = convolutions[0].shape[0], convolutions[-1].shape[:2]

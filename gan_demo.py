@@ -6,9 +6,7 @@ python gan_demo.py --resume latest                        # go on with an interr
 python gan_demo.py --help                                 # every constant below is also a flag
 """
 
-import csv
 import json
-import math
 import os
 import sys
 import tempfile
@@ -23,11 +21,12 @@ from torch import optim
 from torch.utils.data import DataLoader
 
 from common_tools import (
+    METRICS,
     RunError,
     atomic_write,
     catch_signals,
-    checkpoint_paths,
     choose_device,
+    drop_later_files,
     generate,
     get_random_state,
     leave_signals_to_parent,
@@ -43,6 +42,7 @@ from common_tools import (
     save_grid,
     set_random_state,
     set_seed,
+    write_metrics,
     writing,
 )
 from dcgan import IMAGE_SIZES, Discriminator, Generator
@@ -63,7 +63,7 @@ class Config:
     image_size: int = 64  # pixels a side: 32, 64, 128 or 256
     nc: int = 3  # channels of an image: 3 is RGB, 1 is gray
     nz: int = 100  # length of the latent vector
-    ngf: int = 64  # width of the generator (128 is better and four times the work)
+    ngf: int = 64  # width of the generator (128 is the better run, about 4 times the work)
     ndf: int = 64  # width of the discriminator
 
     # --- training
@@ -88,7 +88,6 @@ class Config:
 # What may differ from a run's config.json on resuming; all else would make it another run.
 FREE_TO_CHANGE = {"num_epochs", "num_workers", "device", "out_dir", "checkpoint_interval"}
 FREE_TO_CHANGE |= {"keep_checkpoints", "log_interval", "tensorboard", "resume"}
-METRICS = ("loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after")
 
 
 def train_step(real, noise, generator, discriminator, optimizer_g, optimizer_d, config):
@@ -216,11 +215,10 @@ def train(config: Config) -> Path:
                     rows.clear()
                     write_metrics(run, block, step - len(block), len(order))
                     loss_d, loss_g, d_x, d_gz_before, d_gz_after = block[-1]
-                    bar.set_description(
-                        f"epoch {epoch + 1}/{config.num_epochs}, Loss_D {loss_d:.3f}, "
-                        f"Loss_G {loss_g:.3f}, D(x) {d_x:.2f}, "
-                        f"D(G(z)) {d_gz_before:.2f}/{d_gz_after:.2f}",
-                        refresh=False,
+                    bar.desc = (
+                        f"epoch {epoch + 1}/{config.num_epochs} Loss_D {loss_d:.2f} "
+                        f"Loss_G {loss_g:.2f} D(x) {d_x:.2f} "
+                        f"D(G(z)) {d_gz_before:.2f}/{d_gz_after:.2f} "
                     )
                     bar.update(len(block) * config.batch_size)
                     if board:
@@ -336,36 +334,6 @@ def check_resumable(checkpoint, dataset, run):
             f"{dataset.data_dir} gives {len(dataset)} images now, but {run} was trained on "
             f"{checkpoint['num_images']}; bring those back or start a new run."
         )
-
-
-def drop_later_files(run, step):
-    """Take away what a killed run left behind after its newest checkpoint, at that step."""
-    for partial in run.glob("*.partial"):
-        partial.unlink()
-    if (metrics := run / "metrics.csv").exists():
-        lines = metrics.read_text().splitlines(keepends=True)
-        with atomic_write(metrics) as file:
-            file.write("".join(lines[: 1 + step]).encode())
-
-
-def write_metrics(run, block, first_step, iterations_per_epoch):
-    """Append a block of rows to metrics.csv. Raises RunError at a loss that is not finite."""
-    path = run / "metrics.csv"
-    steps = range(first_step, first_step + len(block))
-    places = [divmod(step, iterations_per_epoch) for step in steps]  # (epoch, iteration)
-    with writing(path), open(path, "a", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        if file.tell() == 0:
-            rows.writerow(["epoch", "iteration", *METRICS])
-        for place, numbers in zip(places, block):
-            rows.writerow([*place, *(f"{number:.6g}" for number in numbers)])
-    for (epoch, iteration), (loss_d, loss_g, *_) in zip(places, block):
-        if not (math.isfinite(loss_d) and math.isfinite(loss_g)):
-            last_good = (checkpoint_paths(run) or ["not there yet"])[-1]
-            raise RunError(
-                f"the loss is not finite in epoch {epoch}, iteration {iteration}; the last good "
-                f"checkpoint is {last_good}: start a new run with a lower lr."
-            )
 
 
 def main():

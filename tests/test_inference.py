@@ -90,7 +90,9 @@ def test_the_newest_run_is_the_default_and_nothing_is_overwritten(
     code, error = call(run_main)
     assert code == 2 and "train one with python gan_demo.py" in error
     for number in (2, 10):
-        save_checkpoint(FORMATS["ours"](trained), tmp_path / f"log_gan/run{number}/checkpoint_0_epoch.pkl")
+        save_checkpoint(
+            FORMATS["ours"](trained), tmp_path / f"log_gan/run{number}/checkpoint_0_epoch.pkl"
+        )
     other = load_checkpoint(finished_run)
     save_checkpoint(other, tmp_path / "log_gan/run9/checkpoint_0_epoch.pkl")
     for number in (1, 2):
@@ -103,7 +105,9 @@ def test_seeds_give_other_faces(trained, tmp_path):
     path = tmp_path / "weights.pth"
     torch.save(trained.state_dict(), path)
     config = {"checkpoint": str(path), "out_dir": str(tmp_path / "samples"), "num_images": 4}
-    pictures = [(sample(Config(seed=seed, **config)) / "faces.png").read_bytes() for seed in (5, 5, 6)]
+    pictures = [
+        (sample(Config(seed=seed, **config)) / "faces.png").read_bytes() for seed in (5, 5, 6)
+    ]
     assert pictures[0] == pictures[1] != pictures[2]
 
 
@@ -205,7 +209,9 @@ def test_random_states_go_through_a_checkpoint(tmp_path):
 
     set_seed(1)
     first = draw()
-    save_checkpoint({"g_model_state_dict": {"w": torch.zeros(1)}, "state": get_random_state()}, tmp_path / "c")
+    save_checkpoint(
+        {"g_model_state_dict": {"w": torch.zeros(1)}, "state": get_random_state()}, tmp_path / "c"
+    )
     second = draw()
     set_seed()
     assert draw() == first != second

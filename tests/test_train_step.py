@@ -48,9 +48,7 @@ def test_one_iteration_is_the_chapters_in_float64():
     betas = (config.beta1, 0.999)
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=config.lr, betas=betas)
     optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=config.lr, betas=betas)
-    numbers = train_step(
-        real, noise, generator, discriminator, optimizer_g, optimizer_d, config
-    )
+    numbers = train_step(real, noise, generator, discriminator, optimizer_g, optimizer_d, config)
 
     torch.testing.assert_close(numbers, torch.stack(expected).detach(), rtol=0, atol=1e-9)
     for ours, theirs in [(generator, netG), (discriminator, netD)]:

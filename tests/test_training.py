@@ -128,11 +128,9 @@ def test_a_killed_run_resumes_to_the_same_end(tiny, finished_run, monkeypatch, k
         assert_same_run(train(saved_config("latest", config.out_dir)), finished_run)
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals to send")
-def test_a_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path, number, code):
+def test_a_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path, call, number, code):
     images = save_images(tmp_path / "images", 200)
     flags = "--image-size 32 --nz 8 --ngf 8 --ndf 8 --batch-size 4 --num-epochs 2 --log-interval 1"
     flags += " --num-workers 1 --device cpu"
@@ -155,8 +153,7 @@ def test_a_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path, number, co
     assert load_checkpoint(run / "checkpoint_interrupted.pkl")["step"] == len(rows) < 50
 
     for arguments in (["--resume", "latest"], ["--data-dir", images, *flags.split()]):
-        finished = run_script("gan_demo.py", *arguments, cwd=tmp_path, env=environment)
-        assert finished.returncode == 0, finished.stderr
+        assert call(gan_demo.main, *arguments)[0] == 0
     assert not (run / "checkpoint_interrupted.pkl").exists()
     assert_same_run(run, tmp_path / "log_gan/run2")
 
@@ -164,7 +161,11 @@ def test_a_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path, number, co
 def test_resuming_takes_more_epochs_and_refuses_another_net(tiny):
     run = train(tiny(num_epochs=1))
     config = saved_config(str(run))
-    for name, value, was in [("ngf", 16, 8), ("seed", 2, 1), ("data_dir", "elsewhere", config.data_dir)]:
+    for name, value, was in [
+        ("ngf", 16, 8),
+        ("seed", 2, 1),
+        ("data_dir", "elsewhere", config.data_dir),
+    ]:
         with pytest.raises(RunError, match=f"^{name} is {value}, .* {was};"):
             train(replace(config, **{name: value}))
     longer = train(replace(config, num_epochs=2, checkpoint_interval=5, keep_checkpoints=1))
@@ -193,7 +194,9 @@ def test_resuming_without_the_run_or_its_images_is_refused(tiny, tmp_path):
     with pytest.raises(RunError, match="gives 8 images now, .* was trained on 9"):
         train(saved_config(str(run)))
     checkpoint = load_checkpoint(run / "checkpoint_0_epoch.pkl")
-    chapter = {key: checkpoint[key] for key in ("g_model_state_dict", "d_model_state_dict", "epoch")}
+    chapter = {
+        key: checkpoint[key] for key in ("g_model_state_dict", "d_model_state_dict", "epoch")
+    }
     torch.save(chapter, run / "checkpoint_0_epoch.pkl")
     with pytest.raises(RunError, match="no optimizer states"):
         train(saved_config(str(run)))
@@ -269,9 +272,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_intact(images, tmp_path, call):
     import resource
 
     flags = "--image-size 32 --nz 8 --ngf 8 --ndf 8 --batch-size 8 --num-workers 0 --device cpu"
-    code, error = call(
-        gan_demo.main, "--data-dir", images, *flags.split(), "--num-epochs", 1
-    )
+    code, error = call(gan_demo.main, "--data-dir", images, *flags.split(), "--num-epochs", 1)
     assert code == 0, error
     run = tmp_path / "log_gan/run1"
     before = (run / "checkpoint_0_epoch.pkl").read_bytes()
