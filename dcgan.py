@@ -65,9 +65,9 @@ class Generator(nn.Module):
         generator = cls(nz, ngf, nc, image_size=2 ** (len(convolutions) + 1))
         try:
             generator.load_state_dict(state_dict)
-        except RuntimeError as error:  # torch lists every key and shape that differs, a line each
-            first = str(error).splitlines()[1].strip()
-            raise ValueError(f"its weights do not fit a DCGAN generator: {first}") from error
+        except RuntimeError as error:  # torch lists all that differs; the first of it will do
+            first = str(error).splitlines()[1].strip().partition(', "')[0]
+            raise ValueError(first.rstrip(".")) from error
         return generator
 
 
