@@ -10,6 +10,7 @@ import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ class RunError(Exception):
     """What is wrong, where, and what to do about it, in one sentence for the user."""
 
     def __init__(self, sentence):
-        # A DataLoader worker's error arrives as its whole traceback; its last line is the sentence.
-        super().__init__(sentence.strip().splitlines()[-1].removeprefix("common_tools.RunError: "))
+        # From a DataLoader worker it arrives at the end of a whole traceback.
+        super().__init__(" ".join(sentence.rpartition("common_tools.RunError: ")[2].split()))
 
 
 def run_as_script(main):
@@ -41,12 +42,16 @@ def run_as_script(main):
 
 @contextmanager
 def catch_signals():
-    """Inside the block, Ctrl-C and SIGTERM only go into the list that it yields; a second acts."""
+    """Inside the block, Ctrl-C and SIGTERM only go into the list that it yields.
+
+    A second Ctrl-C interrupts at once, as usual.
+    """
     caught = []
 
     def note(number, _frame):
         caught.append(number)
-        signal.signal(number, before[number])
+        if number == signal.SIGINT:
+            signal.signal(number, before[number])
 
     before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -57,10 +62,20 @@ def catch_signals():
 
 
 def leave_signals_to_parent(_worker):
-    """Keep a DataLoader worker alive at Ctrl-C, so that the iteration under way can be finished."""
+    """Keep a DataLoader worker alive at Ctrl-C and SIGTERM, so that the iteration can be finished.
+
+    Both may reach it too: a terminal and some job schedulers send them to every process.
+    """
+
+    def wait_for_parent():
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "setsid"):  # not on Windows
-        os.setsid()
+    if hasattr(signal, "sigwaitinfo"):  # Linux: it tells who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=wait_for_parent, daemon=True).start()
 
 
 class _Lines:
@@ -115,12 +130,13 @@ def set_random_state(state):
 
 
 def choose_device(name="auto"):
-    """The torch.device of that name; "auto" is CUDA if there is one, else the CPU.
+    """The torch.device of that name; "auto" is CUDA or Apple's MPS if there is one, else the CPU.
 
     Raises RunError for a device that this machine does not have.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        mps = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else mps
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
@@ -204,18 +220,16 @@ def save_checkpoint(checkpoint, path):
 def load_checkpoint(path):
     """Open any DCGAN checkpoint, on the CPU; never runs code from the file.
 
-    path: a file, or a run folder, of which the newest checkpoint is taken. The file may be one of
-    ours, one that holds only g_model_state_dict, d_model_state_dict and epoch, one saved on a GPU
-    that is not there, or a bare generator state dict; see remove_module for those of several GPUs.
+    The file may be one of ours, or one that holds only g_model_state_dict, d_model_state_dict and
+    epoch, or a bare generator state dict. It may come from a GPU that is not there, from several
+    ("module." on every key), from torch.compile ("_orig_mod."), or from before torch 1.6.
 
-    Returns a dict with "g_model_state_dict" and what else the file held.
+    Returns a dict with "g_model_state_dict", under plain keys, and what else the file held.
     Raises RunError where there is no such file, it cannot be read, or it holds no generator.
     """
     path = Path(path)
-    if path.is_dir():
-        return newest_checkpoint(path)[1]
-    if not path.exists():
-        raise RunError(f"checkpoint {path} does not exist; name a file or a run folder.")
+    if not path.is_file():
+        raise RunError(f"checkpoint {path} does not exist; name a file.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises many kinds for a damaged or foreign file
@@ -229,12 +243,22 @@ def load_checkpoint(path):
         raise RunError(
             f"{path} has no generator in it: neither g_model_state_dict nor a bare state dict."
         )
+    for name in ("g_model_state_dict", "d_model_state_dict"):
+        if is_state_dict(checkpoint.get(name)):
+            plain = {
+                key.replace("_orig_mod.", ""): value for key, value in checkpoint[name].items()
+            }
+            checkpoint[name] = remove_module(plain)
     return checkpoint
 
 
 def is_state_dict(value):
     """Whether this is a dict of tensors by name."""
-    return isinstance(value, dict) and bool(value) and all(map(torch.is_tensor, value.values()))
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(key, str) and torch.is_tensor(value[key]) for key in value)
+    )
 
 
 def checkpoint_paths(run):
@@ -252,7 +276,7 @@ def newest_checkpoint(run):
     # A run killed between saving a checkpoint and removing an older, interrupted one has both.
     found = [(path, load_checkpoint(path)) for path in checkpoint_paths(run)[-2:]]
     if not found:
-        raise RunError(f"{run} has no checkpoint in it; name another run folder or a checkpoint.")
+        raise RunError(f"{run} has no checkpoint in it; name another run folder.")
     return max(found, key=lambda item: item[1].get("step", item[1].get("epoch", 0)))
 
 
@@ -267,10 +291,13 @@ def remove_older_checkpoints(run, keep):
 # --- metrics.csv
 
 
-def drop_later_files(run, step):
-    """Take away what a killed run left behind after its newest checkpoint, at that step."""
+def drop_later_files(run, step, iterations_per_epoch):
+    """Take away what a killed run wrote after its newest checkpoint, which is at that step."""
     for partial in run.glob("*.partial"):
         partial.unlink()
+    for epoch, picture in numbered(run, "epoch_", ".png"):
+        if (epoch + 1) * iterations_per_epoch > step:
+            picture.unlink()
     if (metrics := run / "metrics.csv").exists():
         lines = metrics.read_text().splitlines(keepends=True)
         with atomic_write(metrics) as file:
@@ -313,23 +340,27 @@ def generate(generator, noise):
     return images
 
 
+def to_pixels(images):
+    """Images (N, nc, H, W) in [-1, 1] -> pixels (N, nc, H, W), uint8 on the CPU."""
+    return ((images.cpu() * 0.5 + 0.5) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
 def save_grid(images, path, per_row=8):
     """Save images (N, nc, H, W) in [-1, 1] as one PNG of rows; returns it as (3, H', W') uint8."""
-    grid = make_grid(images.cpu() * 0.5 + 0.5, nrow=per_row).clamp(0, 1)
-    grid = (grid * 255).round().to(torch.uint8)
+    grid = make_grid(to_pixels(images), nrow=per_row)
     with atomic_write(path) as file:
         Image.fromarray(grid.permute(1, 2, 0).numpy()).save(file, format="PNG")
     return grid
 
 
-def save_animation(pictures, path, seconds_per_picture=0.5):
-    """Join picture files, in the order given, to one animated GIF that repeats."""
-    first, *others = [Image.open(picture) for picture in pictures]
+def save_animation(pictures, path, milliseconds):
+    """Save PIL images as a GIF that repeats, each shown for so many milliseconds."""
+    # Pillow's own choice of 256 colors takes sixty times as long.
+    octree = Image.Quantize.FASTOCTREE
+    first, *others = [picture.convert("RGB").quantize(method=octree) for picture in pictures]
+    options = {"append_images": others, "duration": milliseconds, "loop": 0}
     with atomic_write(path) as file:
-        duration = int(1000 * seconds_per_picture)
-        first.save(
-            file, format="GIF", save_all=True, append_images=others, duration=duration, loop=0
-        )
+        first.save(file, format="GIF", save_all=True, **options)
 
 
 def save_curves(metrics_csv, path):

@@ -62,6 +62,8 @@ class Generator(nn.Module):
         if not convolutions:
             raise ValueError("it has no convolution weights")
         nz, (ngf, nc) = convolutions[0].shape[0], convolutions[-1].shape[:2]
+        if nc not in (1, 3):
+            raise ValueError(f"it draws images of {nc} channels, neither 1 nor 3")
         generator = cls(nz, ngf, nc, image_size=2 ** (len(convolutions) + 1))
         try:
             generator.load_state_dict(state_dict)

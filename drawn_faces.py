@@ -447,7 +447,7 @@ def draw_faces(path, count=2000):
     All cores draw. Raises RunError where the file cannot be written.
     """
     seeds = range(1, count + 1)
-    jpegs = DataLoader(
+    jpegs = DataLoader(  # a pool of processes that ends with its parent, however that ends
         seeds,
         batch_size=None,
         collate_fn=draw_jpeg,

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 import tyro
+from PIL import Image
 from torch import optim
 from torch.utils.data import DataLoader
 
@@ -63,8 +64,8 @@ class Config:
     image_size: int = 64  # pixels a side: 32, 64, 128 or 256
     nc: int = 3  # channels of an image: 3 is RGB, 1 is gray
     nz: int = 100  # length of the latent vector
-    ngf: int = 64  # width of the generator (128 is the better run, about 4 times the work)
-    ndf: int = 64  # width of the discriminator
+    ngf: int = 64  # width of the generator (128 in the chapter's good run)
+    ndf: int = 64  # width of the discriminator (128 in the chapter's good run)
 
     # --- training
     num_epochs: int = 20  # times through all the images
@@ -74,7 +75,7 @@ class Config:
     real_label: float = 1.0  # D's target for real images (0.9: label smoothing)
     fake_label: float = 0.0  # D's target for generated images (0.1: label smoothing)
     seed: int = 1  # same seed, same run
-    device: str = "auto"  # auto (CUDA if there is one, else the CPU), cpu, cuda, cuda:1, ...
+    device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
 
     # --- output
     out_dir: str = "log_gan"  # each run gets a folder of its own in here: run1, run2, ...
@@ -129,8 +130,8 @@ def train(config: Config) -> Path:
     check_config(config)
     device = choose_device(config.device)
     if config.resume:
-        run = Path(config.resume)
-        checkpoint = newest_checkpoint(run)[1]
+        run = find_run(config.resume, config.out_dir)
+        path, checkpoint = newest_checkpoint(run)
 
     # Data: image files -> dataset -> batches
     config = replace(config, data_dir=find_images(config.data_dir))
@@ -142,6 +143,7 @@ def train(config: Config) -> Path:
             f"{config.data_dir} gives {len(dataset)} images, fewer than one batch of "
             f"{config.batch_size}; add images or lower batch_size."
         )
+    fingerprint = dataset.fingerprint()
     order = EpochOrder(len(dataset), config.batch_size, config.seed)
     num_workers = min(config.num_workers, os.cpu_count() or 1)
     loader = DataLoader(
@@ -170,14 +172,29 @@ def train(config: Config) -> Path:
 
     # A run folder of its own, or everything as it was in the run to go on with
     if config.resume:
-        check_resumable(checkpoint, dataset, run)
-        generator.load_state_dict(checkpoint["g_model_state_dict"])
-        discriminator.load_state_dict(checkpoint["d_model_state_dict"])
-        optimizer_g.load_state_dict(checkpoint["g_optimizer_state_dict"])
-        optimizer_d.load_state_dict(checkpoint["d_optimizer_state_dict"])
-        set_random_state(checkpoint["random_state"])
-        step = checkpoint["step"]  # iterations since the run began
-        drop_later_files(run, step)
+        try:
+            generator.load_state_dict(checkpoint["g_model_state_dict"])
+            discriminator.load_state_dict(checkpoint["d_model_state_dict"])
+            optimizer_g.load_state_dict(checkpoint["g_optimizer_state_dict"])
+            optimizer_d.load_state_dict(checkpoint["d_optimizer_state_dict"])
+            set_random_state(checkpoint["random_state"])
+            step = checkpoint["step"]  # iterations since the run began
+            same_images = checkpoint["fingerprint"] == fingerprint
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise RunError(
+                f"training cannot go on from {path}: it lacks optimizer states, or its nets are not "
+                "those of config.json; start a new run."
+            ) from error
+        if not same_images:
+            raise RunError(
+                f"the images in {config.data_dir} are not those that {run} was trained on; bring "
+                "those back or start a new run."
+            )
+        if step > config.num_epochs * len(order):
+            raise RunError(
+                f"num_epochs is {config.num_epochs}, but {run} is further already; ask for more."
+            )
+        drop_later_files(run, step, len(order))
     else:
         run = new_folder(config.out_dir, "run")
         step = 0
@@ -194,7 +211,7 @@ def train(config: Config) -> Path:
     if config.tensorboard:
         from torch.utils.tensorboard import SummaryWriter  # slow to load
 
-        board = SummaryWriter(run, purge_step=step)
+        board = SummaryWriter(run, purge_step=step + 1)
     bar = progress_bar(config.num_epochs * len(order) * config.batch_size, step * config.batch_size)
     with bar, board or nullcontext(), catch_signals() as caught:
         for epoch in range(step // len(order), config.num_epochs):
@@ -202,7 +219,7 @@ def train(config: Config) -> Path:
             rows = []  # of metrics.csv, on the device until a block of them is full
             for real in loader:
                 real = real.to(device, non_blocking=True)
-                noise = torch.randn(config.batch_size, config.nz, 1, 1, device=device)
+                noise = torch.randn(config.batch_size, config.nz, 1, 1).to(device)
                 row = train_step(
                     real, noise, generator, discriminator, optimizer_g, optimizer_d, config
                 )
@@ -231,7 +248,7 @@ def train(config: Config) -> Path:
             checkpoint = {
                 "epoch": epoch,
                 "step": step,
-                "num_images": len(dataset),
+                "fingerprint": fingerprint,
                 "g_model_state_dict": generator.state_dict(),
                 "d_model_state_dict": discriminator.state_dict(),
                 "g_optimizer_state_dict": optimizer_g.state_dict(),
@@ -257,9 +274,9 @@ def train(config: Config) -> Path:
                 )
                 sys.exit(128 + stop[0])
 
-    pictures = [path for _, path in numbered(run, "epoch_", ".png")]
-    save_animation(pictures, run / "generation_animation.gif")
-    print(f"Done. Draw new faces with: python gan_inference.py --checkpoint {run}")
+    pictures = (Image.open(path) for _, path in numbered(run, "epoch_", ".png"))
+    save_animation(pictures, run / "generation_animation.gif", milliseconds=500)
+    print("Done. Draw new faces with: python gan_inference.py")
     return run
 
 
@@ -289,51 +306,44 @@ def check_config(config):
         if not holds:
             raise RunError(f"{name} is {getattr(config, name)}; it must be {expected}.")
     if config.resume:
-        saved = asdict(saved_config(config.resume))
+        saved = asdict(saved_config(config.resume, config.out_dir))
         for name, asked in asdict(config).items():
             if name not in FREE_TO_CHANGE and asked != saved[name]:
                 raise RunError(
                     f"{name} is {asked}, but {config.resume} was trained with {saved[name]}; "
                     "leave it as it was or start a new run."
                 )
-    folder = Path(config.resume or config.out_dir)
+    folder = find_run(config.resume, config.out_dir) if config.resume else Path(config.out_dir)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
 
 
+def find_run(resume, out_dir):
+    """The folder of the run to go on with: resume, or the newest in out_dir if that is "latest"."""
+    if resume != "latest":
+        return Path(resume)
+    runs = numbered(out_dir, "run")
+    if not runs:
+        raise RunError(f"{out_dir} has no run to go on with; start one without --resume.")
+    return runs[-1][1]
+
+
 def saved_config(resume, out_dir=Config.out_dir):
     """The Config of a run to go on with: its config.json, and resume set to the run's folder.
 
-    resume: a run folder, or "latest" for the newest one in out_dir. Raises RunError if there is
-    none. In a notebook: train(replace(saved_config("latest"), num_epochs=40)).
+    In a notebook: train(replace(saved_config("latest"), num_epochs=40)). Raises RunError where
+    there is no such run.
     """
-    if resume == "latest":
-        runs = numbered(out_dir, "run")
-        if not runs:
-            raise RunError(f"{out_dir} has no run to go on with; start one without --resume.")
-        resume = runs[-1][1]
-    path = Path(resume) / "config.json"
+    run = find_run(resume, out_dir)
     try:
-        saved = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RunError(f"{resume} is no run to go on with: {path} cannot be read.") from error
-    names = {field.name for field in fields(Config)} & saved.keys()
-    return Config(**{name: saved[name] for name in names} | {"resume": str(resume)})
-
-
-def check_resumable(checkpoint, dataset, run):
-    """Raise RunError where a checkpoint lacks what resuming needs, or had other images."""
-    if "random_state" not in checkpoint:
+        saved = json.loads((run / "config.json").read_text())
+        known = {field.name: saved[field.name] for field in fields(Config) if field.name in saved}
+        return Config(**known | {"resume": str(run)})
+    except (OSError, ValueError, TypeError) as error:
         raise RunError(
-            f"the newest checkpoint in {run} has no optimizer states: it can be sampled from, but "
-            "training cannot go on from it; start a new run."
-        )
-    if checkpoint["num_images"] != len(dataset):
-        raise RunError(
-            f"{dataset.data_dir} gives {len(dataset)} images now, but {run} was trained on "
-            f"{checkpoint['num_images']}; bring those back or start a new run."
-        )
+            f"{run} is no run to go on with: its config.json cannot be read ({error})."
+        ) from error
 
 
 def main():

@@ -18,7 +18,7 @@ from common_tools import (
     set_seed,
 )
 from dcgan import Discriminator, Generator
-from gan_inference import Config, latent_walk, remove_module, sample
+from gan_inference import Config, draw_noise, latent_loop, latent_walk, remove_module, sample
 
 NZ = 12
 
@@ -28,9 +28,9 @@ def run_main():
 
 
 def grid_of(generator, count=4, seed=1):
-    """The picture that seed must give, drawn by hand: rows of 8, a black line between."""
+    """The picture that seed must give, drawn by hand: one row, a black line around each face."""
     torch.manual_seed(seed)
-    images = generator.eval()(torch.randn(count, generator.main[0].in_channels, 1, 1))
+    images = generator.eval()(torch.randn(64, generator.main[0].in_channels, 1, 1))[:count]
     pixels = ((images * 0.5 + 0.5) * 255).round().to(torch.uint8).expand(-1, 3, -1, -1)
     side = images.shape[-1] + 2
     grid = torch.zeros(3, side + 2, count * side + 2, dtype=torch.uint8)
@@ -48,8 +48,8 @@ def trained():
     return generator
 
 
-def with_module(net):
-    return {f"module.{key}": value for key, value in net.state_dict().items()}
+def with_prefix(prefix, net):
+    return {f"{prefix}{key}": value for key, value in net.state_dict().items()}
 
 
 FORMATS = {
@@ -61,12 +61,14 @@ FORMATS = {
         "g_optimizer_state_dict": torch.optim.Adam(net.parameters()).state_dict(),
     },
     "three keys, several GPUs": lambda net: {
-        "g_model_state_dict": with_module(net),
-        "d_model_state_dict": with_module(Discriminator(ndf=4)),
+        "g_model_state_dict": with_prefix("module.", net),
+        "d_model_state_dict": with_prefix("module.", Discriminator(ndf=4)),
         "epoch": 19,
     },
     "bare generator": lambda net: net.state_dict(),
-    "bare generator, several GPUs": with_module,
+    "bare generator, several GPUs": lambda net: with_prefix("module.", net),
+    "compiled": lambda net: with_prefix("_orig_mod.", net),
+    "compiled, several GPUs": lambda net: with_prefix("module._orig_mod.", net),
     "before BatchNorm counted batches": lambda net: {
         key: value for key, value in net.state_dict().items() if "num_batches" not in key
     },
@@ -78,37 +80,80 @@ FORMATS = {
 def test_every_known_format_gives_the_grid(trained, tmp_path, call, name, zipped):
     path = tmp_path / "weights.pth"
     torch.save(FORMATS[name](trained), path, _use_new_zipfile_serialization=zipped)
-    code, error = call(run_main, "--checkpoint", path, "--num-images", "4")
+    code, error = call(run_main, "--path-checkpoint", path, "--num-img", "4")
     assert code == 0, error
     picture = np.asarray(Image.open(tmp_path / "samples/sample1/faces.png"))
     assert np.array_equal(picture, grid_of(trained))
 
 
-def test_the_newest_run_is_the_default_and_nothing_is_overwritten(
-    trained, finished_run, tmp_path, call
+def test_the_default_is_the_newest_run_then_the_released_weights(
+    trained, finished_run, tmp_path, call, monkeypatch
 ):
+    released = tmp_path / "released"
+    monkeypatch.setattr(gan_inference, "RELEASED", released)
     code, error = call(run_main)
     assert code == 2 and "train one with python gan_demo.py" in error
-    for number in (2, 10):
-        save_checkpoint(
-            FORMATS["ours"](trained), tmp_path / f"log_gan/run{number}/checkpoint_0_epoch.pkl"
-        )
-    other = load_checkpoint(finished_run)
+    ours, other = FORMATS["ours"](trained), load_checkpoint(finished_run / "checkpoint_2_epoch.pkl")
+
+    def drawn(number):
+        assert call(run_main, "--num-img", "4")[0] == 0
+        return np.asarray(Image.open(tmp_path / f"samples/sample{number}/faces.png"))
+
+    save_checkpoint(ours, released / "celeba.pkl")
+    assert np.array_equal(drawn(1), grid_of(trained))
     save_checkpoint(other, tmp_path / "log_gan/run9/checkpoint_0_epoch.pkl")
-    for number in (1, 2):
-        assert call(run_main, "--num-images", "4")[0] == 0
-        picture = np.asarray(Image.open(tmp_path / f"samples/sample{number}/faces.png"))
-        assert np.array_equal(picture, grid_of(trained))
+    assert not np.array_equal(drawn(2).shape, grid_of(trained).shape)
+    save_checkpoint(other, tmp_path / "log_gan/run10/checkpoint_9_epoch.pkl")
+    save_checkpoint(ours | {"step": 10}, tmp_path / "log_gan/run10/checkpoint_10_epoch.pkl")
+    (tmp_path / "log_gan/run11").mkdir()  # in its first epoch
+    assert np.array_equal(drawn(3), grid_of(trained))
+    assert len(list(tmp_path.glob("samples/*"))) == 3  # nothing overwritten
 
 
-def test_seeds_give_other_faces(trained, tmp_path):
-    path = tmp_path / "weights.pth"
-    torch.save(trained.state_dict(), path)
-    config = {"checkpoint": str(path), "out_dir": str(tmp_path / "samples"), "num_images": 4}
-    pictures = [
-        (sample(Config(seed=seed, **config)) / "faces.png").read_bytes() for seed in (5, 5, 6)
+def test_a_run_folder_gives_its_newest_checkpoint(trained, tmp_path, call):
+    save_checkpoint(FORMATS["ours"](Generator(NZ, 4)), tmp_path / "run/checkpoint_3_epoch.pkl")
+    interrupted = FORMATS["ours"](trained) | {"step": 10}
+    save_checkpoint(interrupted, tmp_path / "run/checkpoint_interrupted.pkl")
+    assert call(run_main, "--path-checkpoint", tmp_path / "run", "--num-img", "4")[0] == 0
+    picture = np.asarray(Image.open(tmp_path / "samples/sample1/faces.png"))
+    assert np.array_equal(picture, grid_of(trained))
+
+
+def test_the_nth_face_of_a_seed_is_always_the_same():
+    few, many = list(draw_noise(3, NZ, seed=5)), list(draw_noise(130, NZ, seed=5))
+    assert [len(block) for block in many] == [64, 64, 64] and torch.equal(few[0], many[0])
+    assert not torch.equal(many[0], many[1])
+    assert not torch.equal(few[0], next(draw_noise(3, NZ, seed=6)))
+
+
+def test_single_files_are_the_faces_of_the_grid(trained, tmp_path, call, monkeypatch):
+    torch.save(trained.state_dict(), tmp_path / "weights.pth")
+    flags = [
+        "--path-checkpoint",
+        tmp_path / "weights.pth",
+        "--num-img",
+        67,
+        "--save-images",
+        "faces",
     ]
-    assert pictures[0] == pictures[1] != pictures[2]
+    sizes, generate_block = [], gan_inference.generate
+    monkeypatch.setattr(
+        gan_inference,
+        "generate",
+        lambda net, noise: sizes.append(len(noise)) or generate_block(net, noise),
+    )
+    assert call(run_main, *flags)[0] == 0
+    files = sorted((tmp_path / "faces").iterdir())
+    assert [file.name for file in files] == [f"{number:06d}.png" for number in range(67)]
+    assert sizes == [64, 64]  # never more at once, however many faces
+    grid = grid_of(trained)
+    for number in range(4):
+        face = grid[2:66, 66 * number + 2 : 66 * number + 66]
+        assert np.array_equal(np.asarray(Image.open(files[number])), face)
+    assert not (tmp_path / "samples").exists()
+    before = files[0].read_bytes()
+    code, error = call(run_main, *flags, "--seed", 2)
+    assert code == 2 and "has files in it already" in error and files[0].read_bytes() == before
 
 
 def test_a_face_does_not_depend_on_its_neighbours(trained):
@@ -119,19 +164,40 @@ def test_a_face_does_not_depend_on_its_neighbours(trained):
     assert all(torch.equal(before[key], value) for key, value in trained.state_dict().items())
 
 
-def test_the_walk_moves_one_coordinate(trained, tmp_path, call):
+def test_the_walk_moves_one_coordinate_from_minus_3_to_3():
     noise = torch.randn(1, NZ, 1, 1)
-    walk = latent_walk(noise, z_idx=5, step=0.01, num_steps=64)
+    walk = latent_walk(noise, z_idx=5, steps=61)
     others = [index for index in range(NZ) if index != 5]
-    assert walk.shape == (64, NZ, 1, 1)
-    assert torch.equal(walk[:, others], noise[:, others].expand(64, -1, -1, -1))
-    torch.testing.assert_close(walk[1:, 5] - walk[:-1, 5], torch.full((63, 1, 1), 0.01))
-    assert torch.equal(walk[32], noise[0])
+    assert walk.shape == (61, NZ, 1, 1)
+    assert torch.equal(walk[:, others], noise[:, others].expand(61, -1, -1, -1))
+    torch.testing.assert_close(walk[:, 5, 0, 0], torch.arange(-30, 31) / 10)
 
+
+def test_the_loop_goes_through_all_faces_and_keeps_their_distance():
+    noise = torch.randn(3, 100, 1, 1)
+    noise = noise / noise.norm(dim=1, keepdim=True) * 10
+    loop = latent_loop(noise, steps=16)
+    assert loop.shape == (48, 100, 1, 1)
+    torch.testing.assert_close(loop[::16], noise)
+    torch.testing.assert_close(loop.norm(dim=1), torch.full((48, 1, 1), 10.0))
+    strides = (loop.roll(-1, dims=0) - loop).flatten(1).norm(dim=1).reshape(3, 16)
+    torch.testing.assert_close(strides, strides[:, :1].expand(-1, 16))  # even, the last one too
+
+
+def test_walk_and_loop_are_written_and_shown(trained, tmp_path, call, monkeypatch):
+    shown = []
+    monkeypatch.setattr(Image.Image, "show", lambda picture: shown.append(picture.size))
     torch.save(trained.state_dict(), tmp_path / "weights.pth")
-    code, error = call(run_main, "--checkpoint", tmp_path / "weights.pth", "--z-idx", NZ - 1)
+    flags = ["--path-checkpoint", tmp_path / "weights.pth", "--walk", NZ - 1, "--interpolate"]
+    code, error = call(run_main, *flags)
     assert code == 0, error
-    assert Image.open(tmp_path / "samples/sample1/walk.png").size == (8 * 66 + 2, 8 * 66 + 2)
+    assert not shown
+    folder = tmp_path / "samples/sample1"
+    assert Image.open(folder / "walk.png").size == (13 * 66 + 2, 66 + 2)
+    assert Image.open(folder / "walk.gif").n_frames == 61
+    assert Image.open(folder / "interpolation.gif").n_frames == 8 * 16
+    assert call(run_main, *flags[:2], "--show")[0] == 0
+    assert shown == [(8 * 66 + 2, 8 * 66 + 2)]
 
 
 class Evil:
@@ -155,6 +221,14 @@ BAD_FILES = {
         lambda path, net: torch.save(torch.nn.Linear(2, 2).state_dict(), path),
         "holds no DCGAN generator",
     ),
+    "numbered weights": (
+        lambda path, net: torch.save(dict(enumerate(net.state_dict().values())), path),
+        "has no generator",
+    ),
+    "two channels": (
+        lambda path, net: torch.save(Generator(NZ, 4, nc=2).state_dict(), path),
+        "2 channels",
+    ),
     "a missing file": (lambda path, net: path.unlink(), "does not exist"),
     "an empty folder": (lambda path, net: (path.unlink(), path.mkdir()), "has no checkpoint"),
 }
@@ -166,7 +240,7 @@ def test_a_bad_checkpoint_gets_one_sentence(trained, tmp_path, call, name):
     torch.save(trained.state_dict(), path)
     spoil, sentence = BAD_FILES[name]
     spoil(path, trained)
-    code, error = call(run_main, "--checkpoint", path)
+    code, error = call(run_main, "--path-checkpoint", path)
     assert code == 2
     assert str(path) in error and sentence in error and len(error.splitlines()) == 1
     assert not (tmp_path / "samples").exists() and not (tmp_path / "evil_was_here").exists()
@@ -175,11 +249,13 @@ def test_a_bad_checkpoint_gets_one_sentence(trained, tmp_path, call, name):
 def test_bad_constants_get_one_sentence(trained, tmp_path, call):
     torch.save(trained.state_dict(), tmp_path / "weights.pth")
     for flags, sentence in [
-        (("--z-idx", NZ), f"z_idx is {NZ}; it must be from 0 to {NZ - 1}"),
-        (("--z-idx", "-1"), "z_idx is -1"),
-        (("--num-images", "0"), "num_images is 0"),
+        (("--walk", NZ), f"walk is {NZ}; this z_idx must be from 0 to {NZ - 1}"),
+        (("--walk", "-1"), "walk is -1"),
+        (("--num-img", "0"), "num_img is 0"),
+        (("--seed", "-1"), "seed is -1"),
+        (("--device", "cuda:99"), "device cuda:99 cannot be used here"),
     ]:
-        code, error = call(run_main, "--checkpoint", tmp_path / "weights.pth", *flags)
+        code, error = call(run_main, "--path-checkpoint", tmp_path / "weights.pth", *flags)
         assert code == 2 and sentence in error and len(error.splitlines()) == 1
     assert not (tmp_path / "samples").exists()
 

@@ -106,6 +106,14 @@ def test_corrupt_images_are_named_or_left_out(tmp_path, capsys):
         CelebADataset(tmp_path, face_transform())[1]
 
 
+def test_an_image_that_vanishes_gets_one_sentence_from_a_worker_too(tmp_path):
+    dataset = load_faces(save_images(tmp_path, 2), 32, nc=3)
+    (tmp_path / "001.png").unlink()
+    with pytest.raises(RunError, match=r"001\.png is not a readable image .*No such file") as error:
+        list(DataLoader(dataset, 2, num_workers=1))
+    assert "\n" not in str(error.value)
+
+
 def test_max_images_takes_the_first(images):
     assert load_faces(images, 32, nc=3, max_images=2).names == ["000.png", "001.png"]
 

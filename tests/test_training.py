@@ -78,9 +78,17 @@ def test_the_nets_learn_and_the_pictures_do_not_disturb_them(tiny, monkeypatch):
     monkeypatch.setattr(gan_demo, "generate", lambda generator, noise: torch.zeros(64, 3, 32, 32))
     without = train(tiny())
     assert states(with_pictures) == states(without)
-    initial = gan_demo.Generator(8, 8, 3, 32).state_dict()["main.0.weight"]
-    trained = newest_checkpoint(without)[1]["g_model_state_dict"]["main.0.weight"]
-    assert (trained - initial).abs().max() > 0.001
+    first, last = (load_checkpoint(without / f"checkpoint_{n}_epoch.pkl") for n in (0, 1))
+    for net in ("g_model_state_dict", "d_model_state_dict"):
+        moved = (last[net]["main.0.weight"] - first[net]["main.0.weight"]).abs().max()
+        assert 1e-5 < moved < 0.01
+
+
+def test_the_optimizers_are_those_of_the_config(tiny):
+    checkpoint = newest_checkpoint(train(tiny(num_epochs=1, lr=0.003, beta1=0.25)))[1]
+    for name in ("g_optimizer_state_dict", "d_optimizer_state_dict"):
+        (group,) = checkpoint[name]["param_groups"]
+        assert group["lr"] == 0.003 and group["betas"] == (0.25, 0.999)
 
 
 def test_runs_get_folders_of_their_own(tiny):
@@ -100,8 +108,10 @@ def test_every_size_and_colour_trains(tiny, image_size, nc):
     run = train(tiny(image_size=image_size, nc=nc, num_epochs=1, max_images=8, ngf=4, ndf=4))
     side = 8 * (image_size + 2) + 2
     assert Image.open(run / "epoch_000.png").size == (side, side)
-    folder = sample(gan_inference.Config(checkpoint=str(run), out_dir=str(run / "samples")))
-    assert Image.open(folder / "faces.png").size == (side, side)
+    (picture,) = sample(
+        gan_inference.Config(path_checkpoint=str(run), out_dir=str(run / "samples"))
+    )
+    assert Image.open(picture).size == (side, side)
 
 
 @pytest.mark.parametrize("kill_after", [1, 5, 6, 8])  # iterations; an epoch has three
@@ -144,7 +154,10 @@ def test_a_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path, call, numb
     deadline = time.monotonic() + 90
     while not (run / "metrics.csv").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    os.killpg(process.pid, number)  # as a terminal does at Ctrl-C: the whole group
+    workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, check=True)
+    os.killpg(process.pid, number)  # the whole group, as a terminal does at Ctrl-C ...
+    for worker in workers.stdout.split():
+        os.kill(int(worker), number)  # ... and every process, as some job schedulers do
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == code
     assert "--resume log_gan/run1" in printed
@@ -168,6 +181,9 @@ def test_resuming_takes_more_epochs_and_refuses_another_net(tiny):
     ]:
         with pytest.raises(RunError, match=f"^{name} is {value}, .* {was};"):
             train(replace(config, **{name: value}))
+    with pytest.raises(RunError, match="num_epochs is 1, but .* is further already"):
+        done = train(tiny(num_epochs=2))
+        train(replace(saved_config(str(done)), num_epochs=1))
     longer = train(replace(config, num_epochs=2, checkpoint_interval=5, keep_checkpoints=1))
     assert longer == run
     assert [path.name for path in run.glob("*.pkl")] == ["checkpoint_1_epoch.pkl"]
@@ -179,7 +195,7 @@ def test_a_finished_run_can_be_resumed_without_harm(tiny):
     run = train(tiny(num_epochs=1))
     before = states(run)
     (run / "generation_animation.gif").unlink()
-    assert train(saved_config(str(run))) == run
+    assert train(replace(saved_config(str(run)), resume="latest")) == run
     assert states(run) == before and (run / "generation_animation.gif").exists()
 
 
@@ -191,15 +207,27 @@ def test_resuming_without_the_run_or_its_images_is_refused(tiny, tmp_path):
     images = save_images(tmp_path / "images", 9)
     run = train(tiny(data_dir=str(images), num_epochs=1))
     (images / "000.png").unlink()
-    with pytest.raises(RunError, match="gives 8 images now, .* was trained on 9"):
+    with pytest.raises(RunError, match="the images in .* are not those"):
         train(saved_config(str(run)))
+    save_images(images, 1, size=(41, 48))
+    with pytest.raises(RunError, match="the images in .* are not those"):
+        train(saved_config(str(run)))
+    save_images(images, 1)
     checkpoint = load_checkpoint(run / "checkpoint_0_epoch.pkl")
     chapter = {
         key: checkpoint[key] for key in ("g_model_state_dict", "d_model_state_dict", "epoch")
     }
     torch.save(chapter, run / "checkpoint_0_epoch.pkl")
-    with pytest.raises(RunError, match="no optimizer states"):
+    with pytest.raises(RunError, match="lacks optimizer states, or its nets are not"):
         train(saved_config(str(run)))
+    torch.save(
+        checkpoint | {"g_model_state_dict": {"w": torch.zeros(1)}}, run / "checkpoint_0_epoch.pkl"
+    )
+    with pytest.raises(RunError, match="lacks optimizer states, or its nets are not"):
+        train(saved_config(str(run)))
+    (run / "config.json").write_text("{")
+    with pytest.raises(RunError, match=r"its config\.json cannot be read"):
+        saved_config(str(run))
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny, monkeypatch):
@@ -222,7 +250,10 @@ def test_tensorboard_gets_scalars_and_pictures(tiny):
     for name in gan_demo.METRICS:
         scalars = [event.value for event in events.Scalars(name)]
         np.testing.assert_allclose(scalars, rows[name], rtol=1e-4)
-    assert len(events.Images("fixed_noise")) == 2
+    train(replace(saved_config(str(run)), num_epochs=3))
+    events = EventAccumulator(str(run)).Reload()
+    assert [event.step for event in events.Images("fixed_noise")] == [3, 6, 9]
+    assert [event.step for event in events.Scalars("d_x")] == list(range(1, 10))
 
 
 def test_bad_constants_are_found_before_any_work(tiny):
