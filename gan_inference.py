@@ -39,7 +39,7 @@ from dcgan import Generator
 class Config:
     """Draw faces. Every constant can be edited in gan_inference.py or given as a flag."""
 
-    path_checkpoint: str = ""  # empty: the newest of your own runs, else the released weights
+    path_checkpoint: str = ""  # file or run folder; empty: your newest run, else released weights
     device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
     seed: int = 1  # same seed, same faces
     num_img: int = 64  # how many faces to draw

@@ -107,7 +107,7 @@ class CelebADataset(Dataset):
         if self.in_zip:
             return [info.filename for info in self._open_zip().infolist() if not info.is_dir()]
         return [
-            (Path(folder, file).relative_to(self.data_dir)).as_posix()
+            Path(folder, file).relative_to(self.data_dir).as_posix()
             for folder, _, files in os.walk(self.data_dir)
             for file in files
         ]
