@@ -273,10 +273,12 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         file.write(b"half")
         raise KeyboardInterrupt
     assert [item.name for item in tmp_path.iterdir()] == ["file"] and path.read_text() == "old"
+    before = path.stat().st_ino
     with atomic_write(path) as file:
         file.write(b"new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
+    assert path.stat().st_ino != before  # renamed, not written over
 
 
 def test_random_states_go_through_a_checkpoint(tmp_path):

@@ -1,4 +1,6 @@
 import shutil
+import signal
+import subprocess
 import zipfile
 
 import numpy as np
@@ -8,7 +10,7 @@ from conftest import save_images
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from common_tools import RunError
+from common_tools import RunError, leave_signals_to_parent
 from my_dataset import CelebADataset, EpochOrder, face_transform, find_images, load_faces
 
 
@@ -46,13 +48,32 @@ def test_a_zip_reads_as_its_folder_does_and_in_sorted_order(tmp_path):
 
 
 @pytest.mark.parametrize("start_method", ["spawn", "fork"])
-def test_several_worker_processes_read_one_zip(images, tmp_path, start_method):
+def test_several_worker_processes_read_one_zip(tmp_path, start_method):
     if start_method not in torch.multiprocessing.get_all_start_methods():
         pytest.skip(f"this system does not {start_method}")
-    dataset = CelebADataset(zip_folder(images, tmp_path / "images.zip"), face_transform(32))
+    with zipfile.ZipFile(tmp_path / "noise.zip", "w") as archive:  # big: many reads for each file
+        for number in range(40):
+            pixels = np.random.default_rng(number).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+            with archive.open(f"{number:03d}.bmp", "w") as file:
+                Image.fromarray(pixels).save(file, "BMP")
+    dataset = CelebADataset(tmp_path / "noise.zip", face_transform(32))
     expected = torch.stack([dataset[index] for index in range(len(dataset))])
     loader = DataLoader(dataset, 4, num_workers=2, multiprocessing_context=start_method)
     assert torch.equal(torch.cat(list(loader)), expected)
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="only Linux tells who sent it")
+def test_a_worker_outlives_the_signals_that_its_parent_handles(images):
+    dataset = CelebADataset(images, face_transform(32))
+    loader = DataLoader(dataset, 2, num_workers=1, worker_init_fn=leave_signals_to_parent)
+    batches = iter(loader)
+    first = next(batches)
+    (worker,) = torch.multiprocessing.active_children()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)  # not from the parent
+    assert len(first) + sum(map(len, batches)) == len(dataset)
+    worker.join(timeout=10)
+    assert worker.exitcode == 0
 
 
 def test_gray_and_transparent_images_become_what_nc_asks_for(tmp_path):
