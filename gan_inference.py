@@ -138,10 +138,10 @@ def sample(config: Config) -> list[Path]:
             faces = draw(latent_loop(noise[:8]))
             written += [folder / "interpolation.gif"]
             save_animation(to_pictures(faces, side=256), written[-1], milliseconds=50)
+        if config.show:
+            for picture in written:
+                Image.open(picture).show()
     print(*written, sep="\n")
-    if config.show:
-        for picture in written:
-            Image.open(picture).show()
     return written
 
 
