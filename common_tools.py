@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import multiprocessing
 import os
 import random
 import re
@@ -64,11 +65,13 @@ def catch_signals():
 def leave_signals_to_parent(_worker):
     """Keep a DataLoader worker alive at Ctrl-C and SIGTERM, so that the iteration can be finished.
 
-    Both may reach it too: a terminal and some job schedulers send them to every process.
+    Both may reach it too: a terminal and some job schedulers send them to every process. Against
+    SIGTERM this helps a forked worker; any other has threads by now that do not hold it back.
     """
 
     def wait_for_parent():
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        parent = multiprocessing.parent_process().pid  # getppid() may be a fork server
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
             pass
         os._exit(0)
 
@@ -288,7 +291,7 @@ def remove_older_checkpoints(run, keep):
             path.unlink()
 
 
-# --- metrics.csv
+# --- metrics.csv, and what a killed run leaves behind
 
 
 def drop_later_files(run, step, iterations_per_epoch):

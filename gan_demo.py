@@ -276,7 +276,7 @@ def train(config: Config) -> Path:
 
     pictures = (Image.open(path) for _, path in numbered(run, "epoch_", ".png"))
     save_animation(pictures, run / "generation_animation.gif", milliseconds=500)
-    print("Done. Draw new faces with: python gan_inference.py")
+    print(f"Done. Draw new faces with: python gan_inference.py --path-checkpoint {run}")
     return run
 
 

@@ -6,30 +6,38 @@ from dcgan import Discriminator, Generator, channel_factors
 SIDES = {32: [4, 2, 1], 64: [8, 4, 2, 1], 128: [8, 8, 4, 2, 1], 256: [8, 8, 8, 4, 2, 1]}
 
 
-def test_state_dicts_have_the_chapters_keys_and_shapes():
-    shapes = {key: tuple(value.shape) for key, value in Generator().state_dict().items()}
-    weights = {key: shape for key, shape in shapes.items() if len(shape) == 4}
-    assert weights == {
-        "main.0.weight": (100, 1024, 4, 4),
-        "main.3.weight": (1024, 512, 4, 4),
-        "main.6.weight": (512, 256, 4, 4),
-        "main.9.weight": (256, 128, 4, 4),
-        "main.12.weight": (128, 3, 4, 4),
-    }
-    norms = {key.rpartition(".")[0] for key in shapes.keys() - weights.keys()}
-    assert norms == {"main.1", "main.4", "main.7", "main.10"}
-
-    shapes = {key: tuple(value.shape) for key, value in Discriminator().state_dict().items()}
-    weights = {key: shape for key, shape in shapes.items() if len(shape) == 4}
-    assert weights == {
-        "main.0.weight": (128, 3, 4, 4),
-        "main.2.weight": (256, 128, 4, 4),
-        "main.5.weight": (512, 256, 4, 4),
-        "main.8.weight": (1024, 512, 4, 4),
-        "main.11.weight": (1, 1024, 4, 4),
-    }
-    norms = {key.rpartition(".")[0] for key in shapes.keys() - weights.keys()}
-    assert norms == {"main.3", "main.6", "main.9"}
+@pytest.mark.parametrize(
+    ("net", "convolutions", "norms"),
+    [
+        (
+            Generator(),
+            {
+                "main.0.weight": (100, 1024, 4, 4),
+                "main.3.weight": (1024, 512, 4, 4),
+                "main.6.weight": (512, 256, 4, 4),
+                "main.9.weight": (256, 128, 4, 4),
+                "main.12.weight": (128, 3, 4, 4),
+            },
+            {"main.1", "main.4", "main.7", "main.10"},
+        ),
+        (
+            Discriminator(),
+            {
+                "main.0.weight": (128, 3, 4, 4),
+                "main.2.weight": (256, 128, 4, 4),
+                "main.5.weight": (512, 256, 4, 4),
+                "main.8.weight": (1024, 512, 4, 4),
+                "main.11.weight": (1, 1024, 4, 4),
+            },
+            {"main.3", "main.6", "main.9"},
+        ),
+    ],
+    ids=["Generator", "Discriminator"],
+)
+def test_state_dicts_have_the_chapters_keys_and_shapes(net, convolutions, norms):
+    shapes = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    assert {key: shape for key, shape in shapes.items() if len(shape) == 4} == convolutions
+    assert {key.rpartition(".")[0] for key in shapes.keys() - convolutions.keys()} == norms
 
 
 @pytest.mark.parametrize("nc", [1, 3])

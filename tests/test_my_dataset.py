@@ -62,18 +62,22 @@ def test_several_worker_processes_read_one_zip(tmp_path, start_method):
     assert torch.equal(torch.cat(list(loader)), expected)
 
 
+@pytest.mark.parametrize("start_method", ["fork", "forkserver"])
 @pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="only Linux tells who sent it")
-def test_a_worker_outlives_the_signals_that_its_parent_handles(images):
+def test_a_worker_outlives_signals_but_not_its_parents_terminate(images, start_method):
     dataset = CelebADataset(images, face_transform(32))
-    loader = DataLoader(dataset, 2, num_workers=1, worker_init_fn=leave_signals_to_parent)
-    batches = iter(loader)
+    options = {"num_workers": 1, "worker_init_fn": leave_signals_to_parent}
+    options |= {"multiprocessing_context": start_method, "persistent_workers": True}
+    batches = iter(DataLoader(dataset, 2, **options))
     first = next(batches)
     (worker,) = torch.multiprocessing.active_children()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    survives = [signal.SIGINT, signal.SIGTERM] if start_method == "fork" else [signal.SIGINT]
+    for number in survives:
         subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)  # not from the parent
     assert len(first) + sum(map(len, batches)) == len(dataset)
+    worker.terminate()  # what multiprocessing does as the parent ends
     worker.join(timeout=10)
-    assert worker.exitcode == 0
+    assert worker.exitcode in (0, -signal.SIGTERM)
 
 
 def test_gray_and_transparent_images_become_what_nc_asks_for(tmp_path):
