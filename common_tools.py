@@ -3,15 +3,14 @@
 import csv
 import io
 import math
-import multiprocessing
 import os
 import random
 import re
 import signal
 import sys
+import uuid
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import torch
@@ -26,12 +25,15 @@ class RunError(Exception):
     """What is wrong, where, and what to do about it, in one sentence for the user."""
 
     def __init__(self, sentence):
-        # From a DataLoader worker it arrives at the end of a whole traceback.
-        super().__init__(" ".join(sentence.rpartition("common_tools.RunError: ")[2].split()))
+        super().__init__(" ".join(sentence.split()))  # a cause may be of several lines
 
 
 def run_as_script(main):
-    """Call main(); a RunError becomes its sentence on stderr and exit 2, Ctrl-C exit 130."""
+    """Call main(); a RunError becomes its sentence on stderr and exit 2, Ctrl-C exit 130.
+
+    SIGTERM exits with 143 and, unlike by default, cleans up on the way.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()
     except RunError as error:
@@ -62,23 +64,24 @@ def catch_signals():
             signal.signal(number, handler)
 
 
-def leave_signals_to_parent(_worker):
-    """Keep a DataLoader worker alive at Ctrl-C and SIGTERM, so that the iteration can be finished.
+def map_in_processes(function, items, chunk):
+    """Yield function(list of `chunk` items) for all items, in order; all cores work on it."""
+    from torch.utils.data import DataLoader  # a pool that ends with its parent, however that ends
 
-    Both may reach it too: a terminal and some job schedulers send them to every process. Against
-    SIGTERM this helps a forked worker; any other has threads by now that do not hold it back.
-    """
+    chunks = -(-len(items) // chunk)
+    return DataLoader(
+        items,
+        batch_size=chunk,
+        collate_fn=function,
+        num_workers=min(os.cpu_count() or 1, chunks // 8),  # a few items are not worth a process
+        worker_init_fn=_leave_signals_to_parent,
+        generator=torch.Generator(),  # its own, so that the global random numbers stay as they are
+    )
 
-    def wait_for_parent():
-        parent = multiprocessing.parent_process().pid  # getppid() may be a fork server
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-            pass
-        os._exit(0)
 
+def _leave_signals_to_parent(_worker):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # Linux: it tells who sent a signal
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        Thread(target=wait_for_parent, daemon=True).start()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Lines:
@@ -92,8 +95,10 @@ class _Lines:
         pass
 
 
-def progress_bar(total, done):
+def progress_bar(total, done, disable=False):
     """A tqdm bar that counts images; where stderr is no terminal, a plain line each half minute."""
+    if disable:
+        return tqdm(disable=True)
     if sys.stderr.isatty():  # figures first: in a window of 80 columns they leave no room for a bar
         options = {"bar_format": "{desc}{rate_fmt} {remaining} {bar}", "dynamic_ncols": True}
         return tqdm(total=total, initial=done, unit="img", unit_scale=True, **options)
@@ -132,6 +137,15 @@ def set_random_state(state):
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
+def seed_iteration(seed, step, rank=0):
+    """Seed PyTorch's random numbers, on every device, for one iteration of one process.
+
+    They do not depend on what came before, so that a resumed run goes on with the right ones.
+    """
+    sequence = np.random.SeedSequence([seed, step, rank])
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+
+
 def choose_device(name="auto"):
     """The torch.device of that name; "auto" is CUDA or Apple's MPS if there is one, else the CPU.
 
@@ -164,20 +178,22 @@ def writing(path):
 
 
 @contextmanager
-def atomic_write(path):
+def atomic_write(path, sync=True):
     """A binary file to write to that appears at path whole or not at all.
 
+    With sync=False that does not hold through a power failure, but nothing waits for the disk.
     Raises RunError where it cannot be written (no space left, no permission).
     """
     path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(partial, "wb") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -294,12 +310,12 @@ def remove_older_checkpoints(run, keep):
 # --- metrics.csv, and what a killed run leaves behind
 
 
-def drop_later_files(run, step, iterations_per_epoch):
-    """Take away what a killed run wrote after its newest checkpoint, which is at that step."""
+def drop_later_files(run, step, epoch):
+    """Take away what a killed run wrote after its newest checkpoint: at that step, in that epoch."""
     for partial in run.glob("*.partial"):
         partial.unlink()
-    for epoch, picture in numbered(run, "epoch_", ".png"):
-        if (epoch + 1) * iterations_per_epoch > step:
+    for number, picture in numbered(run, "epoch_", ".png"):
+        if number >= epoch:
             picture.unlink()
     if (metrics := run / "metrics.csv").exists():
         lines = metrics.read_text().splitlines(keepends=True)
@@ -307,18 +323,16 @@ def drop_later_files(run, step, iterations_per_epoch):
             file.write("".join(lines[: 1 + step]).encode())
 
 
-def write_metrics(run, block, first_step, iterations_per_epoch):
+def write_metrics(run, block, epoch, first_iteration):
     """Append a block of rows to metrics.csv. Raises RunError at a loss that is not finite."""
     path = run / "metrics.csv"
-    steps = range(first_step, first_step + len(block))
-    places = [divmod(step, iterations_per_epoch) for step in steps]  # (epoch, iteration)
     with writing(path), open(path, "a", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         if file.tell() == 0:
             rows.writerow(["epoch", "iteration", *METRICS])
-        for place, numbers in zip(places, block):
-            rows.writerow([*place, *(f"{number:.6g}" for number in numbers)])
-    for (epoch, iteration), (loss_d, loss_g, *_) in zip(places, block):
+        for iteration, numbers in enumerate(block, first_iteration):
+            rows.writerow([epoch, iteration, *(f"{number:.6g}" for number in numbers)])
+    for iteration, (loss_d, loss_g, *_) in enumerate(block, first_iteration):
         if not (math.isfinite(loss_d) and math.isfinite(loss_g)):
             last_good = (checkpoint_paths(run) or ["not there yet"])[-1]
             raise RunError(

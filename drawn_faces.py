@@ -6,17 +6,14 @@ the eyes; `Sketch.place` tilts, scales and shifts them all.
 """
 
 import io
-import os
 import zipfile
 from types import SimpleNamespace
 
 import numpy as np
-import torch
 from PIL import Image, ImageChops, ImageDraw
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from common_tools import atomic_write, leave_signals_to_parent
+from common_tools import atomic_write, map_in_processes
 
 SIZE, ZOOM = (178, 218), 2  # drawn ZOOM times larger, then reduced: the anti-aliasing
 GRID = (55, 45)  # rows and columns: soft light is worked out on them, then stretched
@@ -435,10 +432,12 @@ def draw_face(seed):
     return light(flat, sketch, face, skin, hair)
 
 
-def draw_jpeg(seed):
-    jpeg = io.BytesIO()
-    draw_face(seed).save(jpeg, "JPEG", quality=92)
-    return jpeg.getvalue()
+def draw_jpegs(seeds):
+    jpegs = []
+    for seed in seeds:
+        jpegs.append(io.BytesIO())
+        draw_face(seed).save(jpegs[-1], "JPEG", quality=92)
+    return seeds, [jpeg.getvalue() for jpeg in jpegs]
 
 
 def draw_faces(path, count=2000):
@@ -446,16 +445,11 @@ def draw_faces(path, count=2000):
 
     All cores draw. Raises RunError where the file cannot be written.
     """
-    seeds = range(1, count + 1)
-    jpegs = DataLoader(  # a pool of processes that ends with its parent, however that ends
-        seeds,
-        batch_size=None,
-        collate_fn=draw_jpeg,
-        num_workers=min(os.cpu_count() or 1, 16),
-        worker_init_fn=leave_signals_to_parent,
-        generator=torch.Generator(),  # the training's random numbers stay as they are
-    )
-    with atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for seed, jpeg in zip(seeds, tqdm(jpegs, desc="drawing faces", disable=None)):
-            # A ZipInfo is dated 1980 unless told otherwise: the same code writes the same bytes.
-            archive.writestr(zipfile.ZipInfo(f"{seed:06d}.jpg"), jpeg)
+    drawn = map_in_processes(draw_jpegs, range(1, count + 1), chunk=8)
+    bar = tqdm(desc="drawing faces", total=count, disable=None)
+    with bar, atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for seeds, jpegs in drawn:
+            for seed, jpeg in zip(seeds, jpegs):
+                # A ZipInfo is dated 1980 unless told otherwise: the same code, the same bytes.
+                archive.writestr(zipfile.ZipInfo(f"{seed:06d}.jpg"), jpeg)
+            bar.update(len(seeds))

@@ -3,11 +3,11 @@
 python gan_demo.py                                        # CelebA if it is there, else drawn faces
 python gan_demo.py --data-dir my_images.zip --num-epochs 50
 python gan_demo.py --resume latest                        # go on with an interrupted run
+torchrun --nproc-per-node 8 gan_demo.py                   # on 8 GPUs
 python gan_demo.py --help                                 # every constant below is also a flag
 """
 
 import json
-import os
 import sys
 import tempfile
 from contextlib import nullcontext
@@ -18,19 +18,17 @@ import torch
 import torch.nn.functional as F
 import tyro
 from PIL import Image
-from torch import optim
-from torch.utils.data import DataLoader
 
+import acceleration
 from common_tools import (
     METRICS,
     RunError,
     atomic_write,
     catch_signals,
-    choose_device,
+    checkpoint_paths,
     drop_later_files,
     generate,
     get_random_state,
-    leave_signals_to_parent,
     new_folder,
     newest_checkpoint,
     numbered,
@@ -41,13 +39,14 @@ from common_tools import (
     save_checkpoint,
     save_curves,
     save_grid,
+    seed_iteration,
     set_random_state,
     set_seed,
     write_metrics,
     writing,
 )
 from dcgan import IMAGE_SIZES, Discriminator, Generator
-from my_dataset import EpochOrder, find_images, load_faces
+from my_dataset import FaceBatches, find_images, load_faces, to_images
 
 
 @dataclass
@@ -58,7 +57,8 @@ class Config:
     data_dir: str = "data/img_align_celeba"  # folder or .zip of images
     max_images: int = 0  # train on the first so many images only (0: all)
     skip_bad_images: bool = False  # go on without the images that cannot be read
-    num_workers: int = 2  # processes that read images (0: read in the training process)
+    horizontal_flip: bool = False  # show every other image mirrored, at random
+    cache_dir: str = "data/cache"  # where decoded images are kept; may be deleted at any time
 
     # --- images and nets
     image_size: int = 64  # pixels a side: 32, 64, 128 or 256
@@ -69,25 +69,26 @@ class Config:
 
     # --- training
     num_epochs: int = 20  # times through all the images
-    batch_size: int = 64  # images in one iteration
+    batch_size: int = 64  # images in one iteration (of each process, under torchrun)
     lr: float = 0.0002  # learning rate of both Adam optimizers
     beta1: float = 0.5  # Adam's first beta (the second is 0.999)
     real_label: float = 1.0  # D's target for real images (0.9: label smoothing)
     fake_label: float = 0.0  # D's target for generated images (0.1: label smoothing)
     seed: int = 1  # same seed, same run
     device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
+    bf16: bool = True  # compute in bfloat16 on GPUs that have it
 
     # --- output
     out_dir: str = "log_gan"  # each run gets a folder of its own in here: run1, run2, ...
     checkpoint_interval: int = 1  # epochs from one checkpoint to the next
     keep_checkpoints: int = 3  # how many of the newest checkpoints to keep (0: all)
-    log_interval: int = 10  # iterations from one block of rows in metrics.csv to the next
+    log_interval: int = 0  # iterations between two looks at the losses (0: 50 on CUDA, else 1)
     tensorboard: bool = False  # write TensorBoard event files too
     resume: str = ""  # run folder to go on with, or "latest" for the newest in out_dir
 
 
 # What may differ from a run's config.json on resuming; all else would make it another run.
-FREE_TO_CHANGE = {"num_epochs", "num_workers", "device", "out_dir", "checkpoint_interval"}
+FREE_TO_CHANGE = {"cache_dir", "num_epochs", "device", "bf16", "out_dir", "checkpoint_interval"}
 FREE_TO_CHANGE |= {"keep_checkpoints", "log_interval", "tensorboard", "resume"}
 
 
@@ -98,26 +99,34 @@ def train_step(real, noise, generator, discriminator, optimizer_g, optimizer_d, 
     Returns the iteration's METRICS as a tensor of five, still on the device.
     """
 
+    half = acceleration.autocast(real.device, config.bf16)
+
     def loss(logits, label):
+        logits = logits.to(real.dtype)  # bfloat16 would be too coarse for a loss
         return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
 
     # (1) D: tell real from fake; two passes, so that BatchNorm sees the two batches apart
-    fake = generator(noise)
-    logits_real = discriminator(real, logits=True)
-    logits_fake = discriminator(fake.detach(), logits=True)
+    with half:
+        fake = generator(noise)
+        logits_real = discriminator(real, logits=True)
+        logits_fake = discriminator(fake.detach(), logits=True)
     loss_d = loss(logits_real, config.real_label) + loss(logits_fake, config.fake_label)
     optimizer_d.zero_grad()
     loss_d.backward()
+    acceleration.average_gradients(discriminator)
     optimizer_d.step()
 
-    # (2) G: make the updated D take the same fakes for real
-    logits_after = discriminator(fake, logits=True)
+    # (2) G: make the updated D take the same fakes for real; D itself is frozen
+    with half:
+        logits_after = discriminator(fake, logits=True)
     loss_g = loss(logits_after, config.real_label)
     optimizer_g.zero_grad()
-    loss_g.backward()
+    loss_g.backward(inputs=list(generator.parameters()))
+    acceleration.average_gradients(generator)
     optimizer_g.step()
 
-    probabilities = [logits.sigmoid().mean() for logits in (logits_real, logits_fake, logits_after)]
+    judged = (logits_real, logits_fake, logits_after)
+    probabilities = [logits.to(real.dtype).sigmoid().mean() for logits in judged]
     return torch.stack([loss_d, loss_g, *probabilities]).detach()
 
 
@@ -127,34 +136,26 @@ def train(config: Config) -> Path:
     Raises RunError, with a sentence for the user, for bad input and where a loss is not finite.
     SIGINT (Ctrl-C) and SIGTERM finish the iteration, save, and end in SystemExit(130 or 143).
     """
-    check_config(config)
-    device = choose_device(config.device)
+    acceleration.from_rank_0(lambda: check_config(config))
+    rank, world_size = acceleration.get_rank(), acceleration.get_world_size()
+    device = acceleration.own_device(config.device)
+    total_batch = config.batch_size * world_size
     if config.resume:
         run = find_run(config.resume, config.out_dir)
-        path, checkpoint = newest_checkpoint(run)
+        path, checkpoint = acceleration.from_rank_0(lambda: newest_checkpoint(run))
 
-    # Data: image files -> dataset -> batches
-    config = replace(config, data_dir=find_images(config.data_dir))
-    dataset = load_faces(
-        config.data_dir, config.image_size, config.nc, config.max_images, config.skip_bad_images
-    )
-    if len(dataset) < config.batch_size:
+    # Data: image files -> one array -> batches
+    with acceleration.first_on_each_machine():
+        config = replace(config, data_dir=find_images(config.data_dir))
+        options = config.image_size, config.nc, config.max_images, config.skip_bad_images
+        images, fingerprint = load_faces(config.data_dir, config.cache_dir, *options)
+    if len(images) < total_batch:
         raise RunError(
-            f"{config.data_dir} gives {len(dataset)} images, fewer than one batch of "
-            f"{config.batch_size}; add images or lower batch_size."
+            f"{config.data_dir} gives {len(images)} images, fewer than one batch of "
+            f"{total_batch}; add images or lower batch_size."
         )
-    fingerprint = dataset.fingerprint()
-    order = EpochOrder(len(dataset), config.batch_size, config.seed)
-    num_workers = min(config.num_workers, os.cpu_count() or 1)
-    loader = DataLoader(
-        dataset,
-        batch_sampler=order,
-        num_workers=num_workers,
-        worker_init_fn=leave_signals_to_parent,
-        persistent_workers=num_workers > 0,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # its own, so that only the noise draws from the global one
-    )
+    options = config.batch_size, config.seed, device, config.horizontal_flip
+    faces = FaceBatches(images, *options, rank, world_size)
 
     # Nets
     set_seed(config.seed)
@@ -162,23 +163,23 @@ def train(config: Config) -> Path:
     discriminator = Discriminator(config.nc, config.ndf, config.image_size)
     for net in (generator, discriminator):
         net.initialize_weights()
-        net.to(device)
+        net.to(device, memory_format=torch.channels_last)  # the layout that convolutions prefer
     fixed_noise = torch.randn(64, config.nz, 1, 1).to(device)  # for the picture of each epoch
 
     # Optimizers
-    betas = (config.beta1, 0.999)
-    optimizer_g = optim.Adam(generator.parameters(), lr=config.lr, betas=betas)
-    optimizer_d = optim.Adam(discriminator.parameters(), lr=config.lr, betas=betas)
+    optimizer_g = acceleration.fused_adam(generator, config.lr, config.beta1)
+    optimizer_d = acceleration.fused_adam(discriminator, config.lr, config.beta1)
 
     # A run folder of its own, or everything as it was in the run to go on with
     if config.resume:
         try:
             generator.load_state_dict(checkpoint["g_model_state_dict"])
             discriminator.load_state_dict(checkpoint["d_model_state_dict"])
-            optimizer_g.load_state_dict(checkpoint["g_optimizer_state_dict"])
-            optimizer_d.load_state_dict(checkpoint["d_optimizer_state_dict"])
+            acceleration.load_optimizer(optimizer_g, checkpoint["g_optimizer_state_dict"])
+            acceleration.load_optimizer(optimizer_d, checkpoint["d_optimizer_state_dict"])
             set_random_state(checkpoint["random_state"])
             step = checkpoint["step"]  # iterations since the run began
+            first_epoch, iteration, images_seen = checkpoint["place"]
             same_images = checkpoint["fingerprint"] == fingerprint
         except (KeyError, ValueError, RuntimeError) as error:
             raise RunError(
@@ -190,54 +191,70 @@ def train(config: Config) -> Path:
                 f"the images in {config.data_dir} are not those that {run} was trained on; bring "
                 "those back or start a new run."
             )
-        if step > config.num_epochs * len(order):
+        if first_epoch + (iteration > 0) > config.num_epochs:
             raise RunError(
                 f"num_epochs is {config.num_epochs}, but {run} is further already; ask for more."
             )
-        drop_later_files(run, step, len(order))
+        if rank == 0:
+            drop_later_files(run, step, first_epoch)
     else:
-        run = new_folder(config.out_dir, "run")
-        step = 0
-        save_grid(torch.stack([dataset[i] for i in range(min(64, len(dataset)))]), run / "real.png")
-    with atomic_write(run / "config.json") as file:
-        file.write(json.dumps(asdict(replace(config, resume="")), indent=2).encode())
-    print(
-        f"{'Going on' if step else 'Training'} on {device} with {len(dataset):,} images of "
-        f"{config.data_dir}, {len(order):,} iterations an epoch; results go to {run}",
-        flush=True,
-    )
+        run = acceleration.from_rank_0(lambda: new_folder(config.out_dir, "run"))
+        step = first_epoch = iteration = images_seen = 0
+        if rank == 0:
+            save_grid(to_images(torch.tensor(images[:64])), run / "real.png")
+    if rank == 0:
+        saved = {**asdict(replace(config, resume="")), "job": acceleration.job_name()}
+        with atomic_write(run / "config.json") as file:
+            file.write(json.dumps(saved, indent=2).encode())
+        batches = f"{world_size} x {config.batch_size}" if world_size > 1 else config.batch_size
+        print(
+            f"{'Going on' if step else 'Training'} on {device} with {len(images):,} images of "
+            f"{config.data_dir}, {len(faces):,} iterations of {batches} images an epoch; results go "
+            f"to {run}",
+            flush=True,
+        )
+
+    def one_step(real, noise):
+        return train_step(real, noise, generator, discriminator, optimizer_g, optimizer_d, config)
+
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # measure which algorithm is fastest
+        one_step = acceleration.CapturedStep(one_step)
+    log_interval = config.log_interval or (50 if device.type == "cuda" else 1)
 
     board = None
-    if config.tensorboard:
+    if config.tensorboard and rank == 0:
         from torch.utils.tensorboard import SummaryWriter  # slow to load
 
         board = SummaryWriter(run, purge_step=step + 1)
-    bar = progress_bar(config.num_epochs * len(order) * config.batch_size, step * config.batch_size)
+    images_of_epoch = len(faces) * total_batch
+    done = first_epoch * images_of_epoch + images_seen
+    bar = progress_bar(config.num_epochs * images_of_epoch, done, disable=rank > 0)
     with bar, board or nullcontext(), catch_signals() as caught:
-        for epoch in range(step // len(order), config.num_epochs):
-            order.start(epoch, step % len(order))
+        for epoch in range(first_epoch, config.num_epochs):
+            epoch_done, stop = True, 0
             rows = []  # of metrics.csv, on the device until a block of them is full
-            for real in loader:
-                real = real.to(device, non_blocking=True)
-                noise = torch.randn(config.batch_size, config.nz, 1, 1).to(device)
-                row = train_step(
-                    real, noise, generator, discriminator, optimizer_g, optimizer_d, config
-                )
-                rows.append(row)
-                step += 1
-                epoch_done = step % len(order) == 0
-                stop = list(caught)  # looked at once an iteration, so that all below agree
-                if len(rows) == config.log_interval or epoch_done or stop:
-                    block = torch.stack(rows).tolist()
+            for real in faces.epoch(epoch, images_seen):
+                seed_iteration(config.seed, step, rank)
+                noise = torch.randn(config.batch_size, config.nz, 1, 1, device=device)
+                rows.append(one_step(real, noise))
+                step, iteration, images_seen = step + 1, iteration + 1, images_seen + total_batch
+                epoch_done = images_seen + total_batch > len(images)
+                if len(rows) == log_interval or epoch_done or (caught and world_size == 1):
+                    block = torch.stack(rows)
                     rows.clear()
-                    write_metrics(run, block, step - len(block), len(order))
-                    loss_d, loss_g, d_x, d_gz_before, d_gz_after = block[-1]
-                    bar.desc = (
-                        f"epoch {epoch + 1}/{config.num_epochs} Loss_D {loss_d:.2f} "
-                        f"Loss_G {loss_g:.2f} D(x) {d_x:.2f} "
-                        f"D(G(z)) {d_gz_before:.2f}/{d_gz_after:.2f} "
-                    )
-                    bar.update(len(block) * config.batch_size)
+                    acceleration.average([block])
+                    block = block.tolist()  # only here the loop waits for the device
+                    stop = acceleration.largest(caught[0] if caught else 0)
+                    if rank == 0:
+                        write_metrics(run, block, epoch, iteration - len(block))
+                        loss_d, loss_g, d_x, d_gz_before, d_gz_after = block[-1]
+                        bar.desc = (
+                            f"epoch {epoch + 1}/{config.num_epochs} Loss_D {loss_d:.2f} "
+                            f"Loss_G {loss_g:.2f} D(x) {d_x:.2f} "
+                            f"D(G(z)) {d_gz_before:.2f}/{d_gz_after:.2f} "
+                        )
+                        bar.update(len(block) * total_batch)
                     if board:
                         for name, value in zip(METRICS, block[-1]):
                             board.add_scalar(name, value, step)
@@ -245,9 +262,14 @@ def train(config: Config) -> Path:
                     break
 
             # A picture of what the generator draws by now, and a checkpoint
+            for net in (generator, discriminator):
+                acceleration.average_statistics(net)
+            if epoch_done:
+                iteration = images_seen = 0
             checkpoint = {
                 "epoch": epoch,
                 "step": step,
+                "place": (epoch + epoch_done, iteration, images_seen),  # where to go on
                 "fingerprint": fingerprint,
                 "g_model_state_dict": generator.state_dict(),
                 "d_model_state_dict": discriminator.state_dict(),
@@ -255,7 +277,7 @@ def train(config: Config) -> Path:
                 "d_optimizer_state_dict": optimizer_d.state_dict(),
                 "random_state": get_random_state(),
             }
-            if epoch_done:
+            if rank == 0 and epoch_done:
                 grid = save_grid(generate(generator, fixed_noise), run / f"epoch_{epoch:03d}.png")
                 save_curves(run / "metrics.csv", run / "loss.png")
                 if board:
@@ -264,19 +286,21 @@ def train(config: Config) -> Path:
                 if (epoch + 1) % config.checkpoint_interval == 0 or last or stop:
                     save_checkpoint(checkpoint, run / f"checkpoint_{epoch}_epoch.pkl")
                     remove_older_checkpoints(run, config.keep_checkpoints)
-            else:
+            elif rank == 0:
                 save_checkpoint(checkpoint, run / "checkpoint_interrupted.pkl")
             if stop:
                 bar.close()
-                print(
-                    f"Stopped after {step:,} iterations, all of it saved. "
-                    f"Go on with: python gan_demo.py --resume {run}"
-                )
-                sys.exit(128 + stop[0])
+                if rank == 0:
+                    print(
+                        f"Stopped after {step:,} iterations, all of it saved. "
+                        f"Go on with: python gan_demo.py --resume {run}"
+                    )
+                sys.exit(128 + stop)
 
-    pictures = (Image.open(path) for _, path in numbered(run, "epoch_", ".png"))
-    save_animation(pictures, run / "generation_animation.gif", milliseconds=500)
-    print(f"Done. Draw new faces with: python gan_inference.py --path-checkpoint {run}")
+    if rank == 0:
+        pictures = (Image.open(path) for _, path in numbered(run, "epoch_", ".png"))
+        save_animation(pictures, run / "generation_animation.gif", milliseconds=500)
+        print(f"Done. Draw new faces with: python gan_inference.py --path-checkpoint {run}")
     return run
 
 
@@ -285,7 +309,6 @@ def check_config(config):
     or an output folder that cannot be written."""
     rules = {
         "max_images": (config.max_images >= 0, "0 (all) or more"),
-        "num_workers": (config.num_workers >= 0, "0 or more"),
         "image_size": (config.image_size in IMAGE_SIZES, "32, 64, 128 or 256"),
         "nc": (config.nc in (1, 3), "1 (gray) or 3 (RGB)"),
         "nz": (config.nz >= 1, "1 or more"),
@@ -300,7 +323,7 @@ def check_config(config):
         "seed": (0 <= config.seed < 2**32, "from 0 to 2**32 - 1"),
         "checkpoint_interval": (config.checkpoint_interval >= 1, "1 or more"),
         "keep_checkpoints": (config.keep_checkpoints >= 0, "0 (all) or more"),
-        "log_interval": (config.log_interval >= 1, "1 or more"),
+        "log_interval": (config.log_interval >= 0, "0 (by the device) or more"),
     }
     for name, (holds, expected) in rules.items():
         if not holds:
@@ -346,12 +369,30 @@ def saved_config(resume, out_dir=Config.out_dir):
         ) from error
 
 
-def main():
+def interrupted_run(out_dir):
+    """The run folder that this torchrun job made before it was restarted; "" if there is none."""
+    if acceleration.was_restarted():
+        for _, run in reversed(numbered(out_dir, "run")):
+            if checkpoint_paths(run):
+                saved = json.loads((run / "config.json").read_text())
+                if saved.get("job") == acceleration.job_name():
+                    return str(run)
+    return ""
+
+
+def config_from_flags():
+    """The constants with this call's flags; for a run to go on with, flags on its config.json."""
     config = tyro.cli(Config)
-    if config.resume:  # the run's config.json takes the place of the defaults
-        saved = saved_config(config.resume, config.out_dir)
+    resume = config.resume or interrupted_run(config.out_dir)
+    if resume:
+        saved = saved_config(resume, config.out_dir)
         config = replace(tyro.cli(Config, default=saved), resume=saved.resume)
-    train(config)
+    return config
+
+
+def main():
+    acceleration.join_processes()
+    train(acceleration.from_rank_0(config_from_flags))
 
 
 if __name__ == "__main__":

@@ -1,24 +1,32 @@
-"""Faces from a folder or a zip, one image at a time."""
+"""Faces from a folder or a zip: one image at a time, or packed into one array to train on."""
 
+import hashlib
+import io
+import json
+import math
 import os
 import zlib
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from functools import partial
+from itertools import chain, pairwise
+from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 from torchvision import transforms
 from tqdm import tqdm
 
-from common_tools import RunError
+from common_tools import RunError, atomic_write, map_in_processes
 from drawn_faces import draw_faces
 
 CELEBA_DIR = "data/img_align_celeba"  # where CelebA is looked for when nothing else is named
 CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 DRAWN_FACES = "data/drawn_faces.zip"  # drawn on first use
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+PACKING = 1  # to be counted up when load_image, resize_and_crop or the packed file changes
+GPU_SHARE = 0.5  # packed images go to the GPU as a whole if they take less of its free memory
 
 
 def face_transform(image_size=64, nc=3):
@@ -33,6 +41,15 @@ def face_transform(image_size=64, nc=3):
     )
 
 
+def resize_and_crop(image, image_size):
+    """Resize and CenterCrop of face_transform: the same pixels, without torchvision's detours."""
+    short = min(image.size)
+    width, height = (int(image_size * side / short) for side in image.size)
+    left, top = round((width - image_size) / 2), round((height - image_size) / 2)
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return image.crop((left, top, left + image_size, top + image_size))
+
+
 class CelebADataset(Dataset):
     """The images of a folder (with its sub-folders) or of a zip, in sorted order, without labels.
 
@@ -41,7 +58,8 @@ class CelebADataset(Dataset):
     transforms: a function of a PIL image, such as face_transform(); its result is the item.
     nc: 3 hands it RGB images, 1 gray ones, whatever the files are.
 
-    `names` holds the images' paths inside data_dir; shorten it to use fewer of them.
+    `files` maps each image's path inside data_dir to its size in bytes and, in a folder, its time;
+    `names` lists the paths: shorten it to use fewer of them.
     Raises RunError where data_dir does not exist, is no zip, cannot be read, or has no images.
     """
 
@@ -53,7 +71,9 @@ class CelebADataset(Dataset):
         if not self.data_dir.exists():
             raise RunError(f"data_dir {data_dir} does not exist; name a folder or .zip of images.")
         self.in_zip = self.data_dir.is_file()
-        self.names = sorted(filter(is_image, self._all_names()))
+        files = self._zip_files() if self.in_zip else folder_files(self.data_dir)
+        self.files = dict(sorted((name, stat) for name, stat in files if is_image(name)))
+        self.names = list(self.files)
         if not self.names:
             endings = ", ".join(sorted(EXTENSIONS))
             raise RunError(f"data_dir {data_dir} has no images in it ({endings}).")
@@ -70,50 +90,29 @@ class CelebADataset(Dataset):
         Raises RunError where it cannot be read.
         """
         try:
-            with self._open(name) as file:
-                image = Image.open(file)
-                ImageOps.exif_transpose(image, in_place=True)
-                if image.has_transparency_data:  # else hidden colours would show
-                    image = image.convert("RGBA")
-                    white = Image.new("RGBA", image.size, "white")
-                    image = Image.alpha_composite(white, image)
-                return image.convert(self.mode)
+            # Decoding from memory takes Pillow two thirds of the time that an open file does.
+            image = Image.open(io.BytesIO(self._read(name)))
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.has_transparency_data:  # else hidden colours would show
+                image = image.convert("RGBA")
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image)
+            image.load()
+            return image if image.mode == self.mode else image.convert(self.mode)
         except Exception as error:  # Pillow raises many kinds for a broken file
             raise RunError(f"{self.data_dir / name} is not a readable image ({error}).") from error
 
-    def unreadable(self):
-        """Decode every image once. Returns the names of those that cannot be read."""
-
-        def check(name):
-            try:
-                self.load_image(name)
-            except RunError:
-                return name
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside Python's lock
-            checks = pool.map(check, self.names)
-            bar = tqdm(checks, "checking images", len(self), leave=False, disable=None)
-            return [name for name in bar if name]
-
     def fingerprint(self):
         """A number that tells this set of images from others, by their names and file sizes."""
-        if self.in_zip:
-            sizes = [self._open_zip().getinfo(name).file_size for name in self.names]
-        else:
-            sizes = [(self.data_dir / name).stat().st_size for name in self.names]
+        sizes = [self.files[name][0] for name in self.names]
         return zlib.crc32(repr([self.names, sizes]).encode())
 
-    def _all_names(self):
-        if self.in_zip:
-            return [info.filename for info in self._open_zip().infolist() if not info.is_dir()]
-        return [
-            Path(folder, file).relative_to(self.data_dir).as_posix()
-            for folder, _, files in os.walk(self.data_dir)
-            for file in files
-        ]
+    def _read(self, name):
+        return self._open_zip().read(name) if self.in_zip else (self.data_dir / name).read_bytes()
 
-    def _open(self, name):
-        return self._open_zip().open(name) if self.in_zip else (self.data_dir / name).open("rb")
+    def _zip_files(self):
+        infos = self._open_zip().infolist()
+        return ((info.filename, (info.file_size,)) for info in infos if not info.is_dir())
 
     def _open_zip(self):
         # Each process needs a file handle of its own: a forked one would share the read position.
@@ -131,37 +130,24 @@ class CelebADataset(Dataset):
         return {**self.__dict__, "_zip": None, "_zip_process": None}
 
 
+def folder_files(folder, inside=""):
+    """Yield (path inside folder, (size in bytes, time in ns)) of its files and its sub-folders'."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from folder_files(entry.path, f"{inside}{entry.name}/")
+            elif not entry.is_dir():
+                try:
+                    stat = entry.stat()
+                    yield inside + entry.name, (stat.st_size, stat.st_mtime_ns)
+                except OSError:  # a link to nothing; reading it will say so
+                    yield inside + entry.name, (0, 0)
+
+
 def is_image(name):
     """Whether a path inside a data folder or zip names an image, and not an unzip tool's rest."""
-    path = PurePosixPath(name)
-    hidden = any(part == "__MACOSX" or part.startswith(".") for part in path.parts)
-    return path.suffix.lower() in EXTENSIONS and not hidden
-
-
-class EpochOrder:
-    """Batches of indices for DataLoader(batch_sampler=...): all images once an epoch, shuffled.
-
-    The order depends on seed and epoch alone, so a run can go on in the middle of an epoch. The
-    last, short batch is left out; as the order changes, so do the images in it.
-    """
-
-    def __init__(self, num_images, batch_size, seed):
-        self.num_images, self.batch_size, self.seed = num_images, batch_size, seed
-        self.start(epoch=0)
-
-    def start(self, epoch, iteration=0):
-        """Set where the next pass begins."""
-        self.epoch, self.iteration = epoch, iteration
-
-    def __len__(self):
-        """Iterations in a whole epoch."""
-        return self.num_images // self.batch_size
-
-    def __iter__(self):
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_images)
-        for iteration in range(self.iteration, len(self)):
-            first = iteration * self.batch_size
-            yield order[first : first + self.batch_size].tolist()
+    hidden = any(part == "__MACOSX" or part.startswith(".") for part in name.split("/"))
+    return os.path.splitext(name)[1].lower() in EXTENSIONS and not hidden
 
 
 def find_images(data_dir):
@@ -183,19 +169,173 @@ def find_images(data_dir):
     return data_dir
 
 
-def load_faces(data_dir, image_size, nc, max_images=0, skip_bad_images=False):
-    """The CelebADataset of data_dir's first max_images images (0: all), each of them readable.
+# --- packed images
 
-    Raises RunError where one is not, unless skip_bad_images leaves it out and says so.
+
+def load_faces(data_dir, cache_dir, image_size=64, nc=3, max_images=0, skip_bad_images=False):
+    """The first max_images images of data_dir (0: all), cropped and packed into one array.
+
+    The first call decodes them, later ones only open the file in cache_dir. Its name depends on
+    what decides its content: the place, names, sizes and times of the images (of a zip, the zip's),
+    max_images, image_size and nc.
+
+    Returns the images, uint8 (N, image_size, image_size, nc), memory-mapped, with the pixels of
+    face_transform before ToTensor; and their CelebADataset.fingerprint().
+    Raises RunError where an image cannot be read, unless skip_bad_images leaves it out and says so,
+    and for what CelebADataset and atomic_write raise.
     """
-    dataset = CelebADataset(data_dir, face_transform(image_size, nc), nc)
-    if max_images:
-        dataset.names = dataset.names[:max_images]
-    if bad := dataset.unreadable():
+    source, crop = Path(data_dir), partial(resize_and_crop, image_size=image_size)
+    if source.is_file():  # listing a zip of CelebA's size takes longer than all the rest of this
+        dataset, stat = None, source.stat()
+        content = [stat.st_size, stat.st_mtime_ns]
+    else:
+        dataset = CelebADataset(source, crop, nc)
+        content = dataset.files
+    key = repr([PACKING, str(source.resolve()), content, max_images, image_size, nc])
+    name = f"{source.stem}-{image_size}x{nc}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    path = Path(cache_dir) / name
+    try:
+        images, about = open_packed(path)
+    except (OSError, EOFError, ValueError) as error:
+        if not isinstance(error, FileNotFoundError):
+            print(f"{path} is damaged or cut short ({error}); packing again.", flush=True)
+        dataset = dataset or CelebADataset(source, crop, nc)
+        dataset.names = dataset.names[: max_images or None]
+        pack(dataset, path, image_size, nc)
+        images, about = open_packed(path)
+    if bad := about["unreadable"]:
         named = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
-        found = f"{len(bad)} of {len(dataset)} images in {data_dir} cannot be read ({named})"
+        count = len(images) + len(bad)
+        found = f"{len(bad)} of {count} images in {data_dir} cannot be read ({named})"
         if not skip_bad_images:
             raise RunError(f"{found}; remove them, or leave them out with --skip-bad-images.")
         print(f"{found}; going on without them.", flush=True)
-        dataset.names = sorted(set(dataset.names) - set(bad))
-    return dataset
+    return images, about["fingerprint"]
+
+
+def open_packed(path):
+    """The (images, about) of a file from pack(); OSError, EOFError or ValueError if it is none."""
+    images = np.load(path, mmap_mode="r")
+    with open(path, "rb") as file:
+        file.seek(images.offset + images.nbytes)
+        return images, json.load(file)
+
+
+def pack(dataset, path, image_size, nc):
+    """Decode a CelebADataset, whose items are PIL images of that size, into a file; all cores do.
+
+    The file is a .npy of uint8 (N, image_size, image_size, nc). After the array stand, as JSON, the
+    fingerprint of its images and the names of those that cannot be read and are left out.
+    Raises RunError where none can be read, or the file cannot be written.
+    """
+    shape = (image_size, image_size, nc)
+    mebibyte = max(1, 2**20 // math.prod(shape))  # so many images
+    blocks = map_in_processes(partial(decode, dataset), range(len(dataset)), mebibyte)
+    unreadable = []
+    with atomic_write(path, sync=False) as file:  # open_packed will see what is missing
+        write_npy_header(file, (len(dataset), *shape))
+        with tqdm(desc="packing images", total=len(dataset), leave=False, disable=None) as bar:
+            for count, pixels, bad in blocks:
+                file.write(pixels)
+                unreadable += bad
+                bar.update(count)
+        if len(unreadable) == len(dataset):
+            raise RunError(f"none of the images in {dataset.data_dir} can be read; name others.")
+        dataset.names = sorted(set(dataset.names) - set(unreadable))
+        about = {"fingerprint": dataset.fingerprint(), "unreadable": unreadable}
+        file.write(json.dumps(about).encode())
+        file.seek(0)
+        write_npy_header(file, (len(dataset), *shape))  # as long as before, whatever the number
+
+
+def write_npy_header(file, shape):
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+
+
+def decode(dataset, indices):
+    """Of these items: how many there are, the pixels of all that can be read, the others' names."""
+    pixels, unreadable = [], []
+    for index in indices:
+        try:
+            pixels.append(dataset[index].tobytes())
+        except RunError:
+            unreadable.append(dataset.names[index])
+    return len(indices), b"".join(pixels), unreadable
+
+
+def to_images(pixels):
+    """uint8 (N, H, W, nc) -> float32 (N, nc, H, W) in [-1, 1], channels_last.
+
+    On a CPU equal to ToTensor and Normalize in every bit, on a GPU to the last but one.
+    """
+    return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(0.5).div_(0.5)
+
+
+class FaceBatches:
+    """Shuffled batches of packed images, made on the device they are for.
+
+    images: uint8 (N, H, W, nc), such as load_faces gives. If there is room they lie on the GPU as
+        they are; else each batch goes there while the one before it is in use.
+    batch_size: images in a batch of this process; all world_size processes together take total.
+    seed: with the epoch's number it decides the order and the flips, whatever came before.
+    horizontal_flip: show each image mirrored every other time, at random.
+
+    len() is the number of batches in an epoch. A short last one is left out; as the order changes
+    from epoch to epoch, so do the images in it.
+    """
+
+    def __init__(
+        self, images, batch_size, seed, device, horizontal_flip=False, rank=0, world_size=1
+    ):
+        self.images, self.seed, self.device = images, seed, device
+        self.horizontal_flip = horizontal_flip
+        self.total = batch_size * world_size
+        self.mine = slice(rank * batch_size, (rank + 1) * batch_size)
+        if device.type == "cuda":
+            self.upload = torch.cuda.Stream(device)
+            if images.nbytes < GPU_SHARE * torch.cuda.mem_get_info(device)[0]:
+                self.images = torch.empty(images.shape, dtype=torch.uint8, device=device)
+                for first in range(0, len(images), 4096):
+                    block = images[first : first + 4096].copy()
+                    self.images[first : first + 4096] = torch.from_numpy(block)
+
+    def __len__(self):
+        return len(self.images) // self.total
+
+    def epoch(self, epoch, images_seen=0):
+        """Yield this process's batches (batch_size, nc, H, W) in [-1, 1], channels_last.
+
+        images_seen: how many of the epoch's images, of all processes, have been used already.
+        """
+        random = np.random.default_rng([self.seed, epoch])
+        order = random.permutation(len(self.images))
+        mirrored = random.random(len(order)) < 0.5 * self.horizontal_flip
+        if torch.is_tensor(self.images):
+            order = torch.from_numpy(order).to(self.device)
+        mirrored = torch.from_numpy(mirrored).to(self.device)
+        starts = range(images_seen, len(order) - self.total + 1, self.total)
+        totals = [slice(start, start + self.total) for start in starts]
+        batches = (
+            (self._fetch(order[total][self.mine]), mirrored[total][self.mine]) for total in totals
+        )
+        for (pixels, flip), _ in pairwise(chain(batches, [None])):  # one is fetched ahead
+            if self.device.type == "cuda":
+                torch.cuda.current_stream().wait_stream(self.upload)
+            images = to_images(pixels)
+            if self.horizontal_flip:
+                images = torch.where(flip[:, None, None, None], images.flip(3), images)
+            yield images
+
+    def _fetch(self, indices):
+        """The pixels (N, H, W, nc) of these images, uint8 on the device, perhaps still on the way."""
+        if torch.is_tensor(self.images):
+            return self.images[indices]
+        pixels = torch.from_numpy(self.images[indices])
+        if self.device.type != "cuda":
+            return pixels.to(self.device)
+        user = torch.cuda.current_stream()
+        with torch.cuda.stream(self.upload):
+            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
+        pixels.record_stream(user)  # its memory is not to be taken back before that is done with it
+        return pixels

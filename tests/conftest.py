@@ -43,7 +43,7 @@ def tiny(images, tmp_path):
             "ndf": 8,
             "num_epochs": 2,
             "batch_size": 8,
-            "num_workers": 0,
+            "cache_dir": str(tmp_path / "cache"),
             "device": "cpu",
         }
         return Config(**settings | changes)
@@ -54,11 +54,10 @@ def tiny(images, tmp_path):
 @pytest.fixture(scope="session")
 def finished_run(images, tmp_path_factory):
     """The folder of a run of three epochs that nothing interrupted."""
-    out_dir = str(tmp_path_factory.mktemp("finished"))
-    sizes = {"image_size": 32, "nz": 8, "ngf": 8, "ndf": 8, "batch_size": 8, "num_workers": 0}
-    return train(
-        Config(data_dir=str(images), out_dir=out_dir, num_epochs=3, log_interval=2, **sizes)
-    )
+    folder = tmp_path_factory.mktemp("finished")
+    places = {"data_dir": str(images), "out_dir": str(folder), "cache_dir": str(folder / "cache")}
+    sizes = {"image_size": 32, "nz": 8, "ngf": 8, "ndf": 8, "batch_size": 8, "device": "cpu"}
+    return train(Config(num_epochs=3, log_interval=2, **places, **sizes))
 
 
 @pytest.fixture

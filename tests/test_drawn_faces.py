@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from drawn_faces import draw_face, draw_faces
-from my_dataset import load_faces
+from my_dataset import CelebADataset, face_transform
 
 
 def test_a_face_is_a_function_of_its_seed():
@@ -26,7 +26,7 @@ def test_faces_differ_and_lie_where_celebas_do():
 def test_the_zip_holds_them_in_order_for_the_dataset(tmp_path):
     path = tmp_path / "data/faces.zip"
     draw_faces(path, count=5)
-    dataset = load_faces(path, 64, nc=3)
+    dataset = CelebADataset(path, face_transform())
     assert dataset.names == [f"{seed:06d}.jpg" for seed in range(1, 6)]
     with zipfile.ZipFile(path) as archive, archive.open("000004.jpg") as file:
         difference = np.asarray(Image.open(file), float) - np.asarray(draw_face(4), float)

@@ -1,7 +1,7 @@
+import os
 import shutil
-import signal
-import subprocess
 import zipfile
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -10,8 +10,9 @@ from conftest import save_images
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from common_tools import RunError, leave_signals_to_parent
-from my_dataset import CelebADataset, EpochOrder, face_transform, find_images, load_faces
+import my_dataset
+from common_tools import RunError
+from my_dataset import CelebADataset, FaceBatches, face_transform, find_images, load_faces
 
 
 def zip_folder(folder, path):
@@ -62,24 +63,6 @@ def test_several_worker_processes_read_one_zip(tmp_path, start_method):
     assert torch.equal(torch.cat(list(loader)), expected)
 
 
-@pytest.mark.parametrize("start_method", ["fork", "forkserver"])
-@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="only Linux tells who sent it")
-def test_a_worker_outlives_signals_but_not_its_parents_terminate(images, start_method):
-    dataset = CelebADataset(images, face_transform(32))
-    options = {"num_workers": 1, "worker_init_fn": leave_signals_to_parent}
-    options |= {"multiprocessing_context": start_method, "persistent_workers": True}
-    batches = iter(DataLoader(dataset, 2, **options))
-    first = next(batches)
-    (worker,) = torch.multiprocessing.active_children()
-    survives = [signal.SIGINT, signal.SIGTERM] if start_method == "fork" else [signal.SIGINT]
-    for number in survives:
-        subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)  # not from the parent
-    assert len(first) + sum(map(len, batches)) == len(dataset)
-    worker.terminate()  # what multiprocessing does as the parent ends
-    worker.join(timeout=10)
-    assert worker.exitcode in (0, -signal.SIGTERM)
-
-
 def test_gray_and_transparent_images_become_what_nc_asks_for(tmp_path):
     Image.new("L", (40, 40), 100).save(tmp_path / "gray.png")
     Image.new("RGBA", (40, 40), (255, 0, 0, 0)).save(tmp_path / "see_through.png")
@@ -117,52 +100,159 @@ def test_a_bad_data_dir_gets_one_sentence(tmp_path):
         assert name in str(error.value) and "\n" not in str(error.value)
 
 
-def test_corrupt_images_are_named_or_left_out(tmp_path, capsys):
-    save_images(tmp_path, 4, suffix=".jpg")
-    whole = (tmp_path / "001.jpg").read_bytes()
-    (tmp_path / "001.jpg").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "003.jpg").write_bytes(b"")
-    with pytest.raises(RunError, match=r"2 of 4 images .*001\.jpg, 003\.jpg.*--skip-bad-images"):
-        load_faces(tmp_path, 32, nc=3)
-    dataset = load_faces(tmp_path, 32, nc=3, skip_bad_images=True)
-    assert dataset.names == ["000.jpg", "002.jpg"]
-    assert "2 of 4 images" in capsys.readouterr().out
+def refuse(*_):
+    raise AssertionError("nothing was to be decoded")
+
+
+@pytest.mark.parametrize(("image_size", "nc"), [(64, 3), (32, 1)])
+def test_packed_pixels_are_those_of_the_data_set(tmp_path, image_size, nc):
+    folder = tmp_path / "faces"
+    for number, size in enumerate([(178, 218), (101, 64), (40, 40), (7, 90), (64, 64), (31, 333)]):
+        save_images(folder / str(number), 2, size=size, suffix=".jpg")
+    dataset = CelebADataset(folder, face_transform(image_size, nc), nc)
+    expected = torch.stack([dataset[index] for index in range(len(dataset))])
+    for source in (folder, zip_folder(folder, tmp_path / "faces.zip")):
+        images, fingerprint = load_faces(source, tmp_path / "cache", image_size, nc)
+        assert images.shape == (12, image_size, image_size, nc) and images.dtype == np.uint8
+        packed = my_dataset.to_images(torch.tensor(images))
+        assert torch.equal(packed, expected)
+        assert packed.is_contiguous(memory_format=torch.channels_last)
+        assert fingerprint == dataset.fingerprint()
+
+
+def test_several_processes_pack_as_one_does(tmp_path, monkeypatch):
+    folder = save_images(tmp_path / "faces", 100)
+    (folder / "050.png").write_bytes(b"")
+    packed = []
+    for cores in (1, 3):  # at 256 pixels a second process is worth it from 80 images on
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        cache = tmp_path / str(cores)
+        packed.append(load_faces(folder, cache, 256, skip_bad_images=True)[0])
+    assert packed[0].shape == (99, 256, 256, 3)
+    assert (packed[0] == packed[1]).all()
+
+
+def test_packed_images_are_opened_at_once_until_something_changes(tmp_path, monkeypatch):
+    folder = save_images(tmp_path / "faces", 3)
+    archive = zip_folder(folder, tmp_path / "faces.zip")
+    with pytest.MonkeyPatch.context() as no_decoding:
+        for source in (folder, archive):
+            first, fingerprint = load_faces(source, tmp_path / "cache", 32)
+            no_decoding.setattr(my_dataset, "decode", refuse)
+            again, same = load_faces(source, tmp_path / "cache", 32)
+            assert isinstance(again, np.memmap)
+            assert (again == first).all() and same == fingerprint
+            for options in [{"nc": 1}, {"image_size": 64}, {"max_images": 2}]:
+                with pytest.raises(AssertionError, match="nothing was to be decoded"):
+                    load_faces(source, tmp_path / "cache", **{"image_size": 32} | options)
+            no_decoding.undo()
+    assert load_faces(folder, tmp_path / "cache", 32, max_images=2)[0].shape[0] == 2
+
+    os.utime(folder / "001.png", ns=(0, 0))  # another time: perhaps another image
+    os.utime(archive, ns=(0, 0))
+    for source in (folder, archive):
+        monkeypatch.setattr(my_dataset, "decode", refuse)
+        with pytest.raises(AssertionError, match="nothing was to be decoded"):
+            load_faces(source, tmp_path / "cache", 32)
+        monkeypatch.undo()
+    save_images(folder, 4)
+    assert len(load_faces(folder, tmp_path / "cache", 32)[0]) == 4
+
+
+def test_a_packed_file_that_is_cut_short_is_packed_again(tmp_path, capsys):
+    folder = save_images(tmp_path / "faces", 3)
+    expected = np.array(load_faces(folder, tmp_path / "cache", 32)[0])
+    (path,) = (tmp_path / "cache").iterdir()
+    whole = path.read_bytes()
+    for length in [0, 5, 100, 128, 5000, 128 + expected.nbytes, len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        capsys.readouterr()
+        assert (load_faces(folder, tmp_path / "cache", 32)[0] == expected).all()
+        assert f"{path} is damaged or cut short" in capsys.readouterr().out
+        assert path.read_bytes() == whole
+
+
+def test_packing_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
+    folder = save_images(tmp_path / "faces", 3)
+    monkeypatch.setattr(my_dataset, "decode", refuse)
+    with pytest.raises(AssertionError):
+        load_faces(folder, tmp_path / "cache", 32)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_corrupt_images_are_named_or_left_out(tmp_path, capsys, monkeypatch):
+    folder = save_images(tmp_path / "faces", 4, suffix=".jpg")
+    expected = np.array(load_faces(folder, tmp_path / "cache", 32)[0])
+    whole = (folder / "001.jpg").read_bytes()
+    (folder / "001.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "003.jpg").write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(RunError, match=r"2 of 4 images .*001\.jpg, 003\.jpg.*--skip-bad-im"):
+            load_faces(folder, tmp_path / "cache", 32)
+        images, fingerprint = load_faces(folder, tmp_path / "cache", 32, skip_bad_images=True)
+        assert (images == expected[[0, 2]]).all()
+        assert "2 of 4 images" in capsys.readouterr().out
+        monkeypatch.setattr(my_dataset, "decode", refuse)  # the second time it is known
+    dataset = CelebADataset(folder, face_transform())
     with pytest.raises(RunError, match=r"001\.jpg is not a readable image"):
-        CelebADataset(tmp_path, face_transform())[1]
+        dataset[1]
+    dataset.names = ["000.jpg", "002.jpg"]
+    assert fingerprint == dataset.fingerprint()
+    monkeypatch.undo()
+    with pytest.raises(RunError, match="none of the images in .* can be read"):
+        for name in ("000.jpg", "002.jpg"):
+            (folder / name).write_bytes(b"")
+        load_faces(folder, tmp_path / "cache", 32, skip_bad_images=True)
 
 
-def test_an_image_that_vanishes_gets_one_sentence_from_a_worker_too(tmp_path):
-    dataset = load_faces(save_images(tmp_path, 2), 32, nc=3)
-    (tmp_path / "001.png").unlink()
-    with pytest.raises(RunError, match=r"001\.png is not a readable image .*No such file") as error:
-        list(DataLoader(dataset, 2, num_workers=1))
-    assert "\n" not in str(error.value)
+# Each image of these is of one value: its own number.
+NUMBERED = np.arange(26, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
+CPU = torch.device("cpu")
 
 
-def test_max_images_takes_the_first(images):
-    assert load_faces(images, 32, nc=3, max_images=2).names == ["000.png", "001.png"]
+def numbers(batches):
+    """Which images these batches hold."""
+    return [round((value + 1) * 127.5) for batch in batches for value in batch[:, 0, 0, 0].tolist()]
 
 
 def test_each_epoch_has_every_image_once_in_an_order_of_its_own():
-    order = EpochOrder(num_images=26, batch_size=8, seed=1)
-    epochs = []
-    for epoch in range(4):
-        order.start(epoch)
-        epochs.append([index for batch in order for index in batch])
-    assert len(order) == 3
+    faces = FaceBatches(NUMBERED, 8, 1, CPU)
+    epochs = [numbers(faces.epoch(epoch)) for epoch in range(4)]
+    assert len(faces) == 3
     assert all(len(indices) == len(set(indices)) == 24 for indices in epochs)
     assert len(set(map(tuple, epochs))) == 4
     assert len({frozenset(range(26)) - set(indices) for indices in epochs}) > 1  # left out
-    other_seed = EpochOrder(num_images=26, batch_size=8, seed=2)
-    assert [index for batch in other_seed for index in batch] != epochs[0]
+    assert numbers(FaceBatches(NUMBERED, 8, 2, CPU).epoch(0)) != epochs[0]
+    assert numbers(faces.epoch(0)) == epochs[0]
 
 
 def test_an_epoch_goes_on_where_it_was_left():
-    order = EpochOrder(num_images=26, batch_size=8, seed=1)
-    order.start(epoch=5)
-    whole = list(order)
-    order.start(epoch=5, iteration=2)
-    assert list(order) == whole[2:]
+    faces = FaceBatches(NUMBERED, 8, 1, CPU)
+    whole = numbers(faces.epoch(5))
+    assert numbers(faces.epoch(5, images_seen=16)) == whole[16:]
+
+
+def test_several_processes_share_an_epoch_also_when_their_number_changes():
+    whole = numbers(FaceBatches(NUMBERED, 2, 1, CPU).epoch(3))
+    ranks = [FaceBatches(NUMBERED, 2, 1, CPU, rank=rank, world_size=3) for rank in range(3)]
+    assert [len(faces) for faces in ranks] == [4, 4, 4]
+    seen = [numbers(faces.epoch(3)) for faces in ranks]
+    assert sorted(chain(*seen)) == sorted(whole[:24])
+    first_two_iterations = chain(*(images[:4] for images in seen))
+    alone = numbers(FaceBatches(NUMBERED, 2, 1, CPU).epoch(3, images_seen=12))
+    assert sorted([*first_two_iterations, *alone]) == list(range(26))
+
+
+def test_half_of_the_images_are_mirrored_if_asked_for():
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 4, 4, 3), dtype=np.uint8)
+    (plain,) = FaceBatches(pixels, 400, 1, CPU).epoch(0)
+    (mixed,) = FaceBatches(pixels, 400, 1, CPU, horizontal_flip=True).epoch(0)
+    (again,) = FaceBatches(pixels, 400, 1, CPU, horizontal_flip=True).epoch(0)
+    mirrored = (mixed == plain.flip(3)).all(dim=(1, 2, 3))
+    assert torch.equal(torch.where(mirrored[:, None, None, None], plain.flip(3), plain), mixed)
+    assert 150 < mirrored.sum() < 250
+    assert torch.equal(mixed, again)
+    assert mixed.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_celeba_is_looked_for_as_folder_zip_then_drawn(tmp_path, monkeypatch, capsys):
