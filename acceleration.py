@@ -2,6 +2,8 @@
 
 import atexit
 import os
+import time
+import uuid
 from contextlib import contextmanager
 
 import torch
@@ -93,11 +95,44 @@ class CapturedStep:
 
 
 def join_processes():
-    """Meet the other processes of this torchrun job, if it is one."""
-    if "LOCAL_RANK" in os.environ and dist.is_available() and not dist.is_initialized():
-        nccl = torch.cuda.is_available() and dist.is_nccl_available()
-        dist.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo")
-        atexit.register(dist.destroy_process_group)
+    """Meet the other processes of this torchrun job, if it is one.
+
+    Returns whether torchrun has started it before, and one of its processes had ended.
+    """
+    if "LOCAL_RANK" not in os.environ:
+        return False
+    store, rank, world_size = next(dist.rendezvous("env://"))
+    generation = _generation(store, rank, world_size)
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo",
+        store=dist.PrefixStore(f"generation {generation}", store),
+        rank=rank,
+        world_size=world_size,
+    )
+    atexit.register(dist.destroy_process_group)
+    return generation > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+def _generation(store, rank, world_size):
+    """How many times torchrun has started this job, as all of its processes agree.
+
+    When it starts them again, its store still holds the addresses of those that ended (torch 2.11
+    to 2.15), and each machine's restart count is its own. So rank 0 counts, and greets the others
+    by names that nobody had before.
+    """
+    if rank == 0:
+        generation = store.add("generation", 1)
+        for other in range(1, world_size):
+            name = store.get(f"{generation} {other}").decode()  # waits for it
+            store.set(f"{generation} {name}", "welcome")
+        return generation
+    name, generation = uuid.uuid4().hex, None
+    while not store.check([f"{generation} {name}"]):
+        if (newest := store.add("generation", 0)) != generation:
+            generation = newest
+            store.set(f"{generation} {rank}", name)
+        time.sleep(0.02)
+    return generation
 
 
 def in_job():
@@ -185,8 +220,3 @@ def job_name():
     """What tells this torchrun job from others, also after torchrun restarted it; "" without one."""
     name = os.environ.get("TORCHELASTIC_RUN_ID", "")
     return f"process {os.getppid()}" if name == "none" else name
-
-
-def was_restarted():
-    """Whether torchrun has started this job again, after one of its processes had ended."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0

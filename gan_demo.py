@@ -369,21 +369,20 @@ def saved_config(resume, out_dir=Config.out_dir):
         ) from error
 
 
-def interrupted_run(out_dir):
-    """The run folder that this torchrun job made before it was restarted; "" if there is none."""
-    if acceleration.was_restarted():
-        for _, run in reversed(numbered(out_dir, "run")):
-            if checkpoint_paths(run):
-                saved = json.loads((run / "config.json").read_text())
-                if saved.get("job") == acceleration.job_name():
-                    return str(run)
+def own_run(out_dir):
+    """The newest run folder of this torchrun job that has a checkpoint; "" if there is none."""
+    for _, run in reversed(numbered(out_dir, "run")):
+        if checkpoint_paths(run):
+            saved = json.loads((run / "config.json").read_text())
+            if saved.get("job") == acceleration.job_name():
+                return str(run)
     return ""
 
 
-def config_from_flags():
+def config_from_flags(restarted):
     """The constants with this call's flags; for a run to go on with, flags on its config.json."""
     config = tyro.cli(Config)
-    resume = config.resume or interrupted_run(config.out_dir)
+    resume = config.resume or (own_run(config.out_dir) if restarted else "")
     if resume:
         saved = saved_config(resume, config.out_dir)
         config = replace(tyro.cli(Config, default=saved), resume=saved.resume)
@@ -391,8 +390,8 @@ def config_from_flags():
 
 
 def main():
-    acceleration.join_processes()
-    train(acceleration.from_rank_0(config_from_flags))
+    restarted = acceleration.join_processes()  # if torchrun has started several
+    train(acceleration.from_rank_0(lambda: config_from_flags(restarted)))
 
 
 if __name__ == "__main__":

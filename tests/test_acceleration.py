@@ -1,0 +1,287 @@
+"""What makes training fast must not change what is trained."""
+
+import contextlib
+import copy
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import torch
+from conftest import ROOT
+
+import acceleration
+from acceleration import CapturedStep, fused_adam, load_optimizer
+from common_tools import RunError, load_checkpoint, newest_checkpoint, seed_iteration
+from dcgan import Discriminator, Generator
+from gan_demo import Config, train_step
+
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
+
+
+def test_fused_adam_takes_the_steps_of_plain_adam_under_a_schedule():
+    torch.manual_seed(0)
+    net = Generator(nz=4, ngf=4, image_size=32).double().to(memory_format=torch.channels_last)
+    plain = Generator(nz=4, ngf=4, image_size=32).double()
+    plain.load_state_dict(net.state_dict())
+    optimizers = [
+        fused_adam(net, lr=0.01, beta1=0.5),
+        torch.optim.Adam(plain.parameters(), lr=0.01, betas=(0.5, 0.999)),
+    ]
+    schedulers = [torch.optim.lr_scheduler.StepLR(each, 2, gamma=0.1) for each in optimizers]
+    for _ in range(6):
+        noise = torch.randn(3, 4, 1, 1, dtype=torch.float64)
+        for each, optimizer, scheduler in zip((net, plain), optimizers, schedulers):
+            optimizer.zero_grad()
+            each(noise).square().mean().backward()
+            optimizer.step()
+            scheduler.step()
+    for ours, theirs in zip(net.parameters(), plain.parameters()):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_saved_optimizer_goes_on_in_another_layout(memory_format):
+    """As from a CPU to a GPU, or from a run that knew no channels_last."""
+    torch.manual_seed(0)
+    net = Discriminator(ndf=4, image_size=32).double().to(memory_format=memory_format)
+    images = torch.randn(6, 3, 32, 32, dtype=torch.float64)
+
+    def step(net, optimizer):
+        optimizer.zero_grad()
+        net(images, logits=True).square().mean().backward()
+        optimizer.step()
+
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01, betas=(0.5, 0.999))
+    step(net, optimizer)
+    other = Discriminator(ndf=4, image_size=32).double().to(memory_format=torch.channels_last)
+    other.load_state_dict(net.state_dict())
+    resumed = fused_adam(other, lr=0.003, beta1=0.5)
+    load_optimizer(resumed, copy.deepcopy(optimizer.state_dict()))
+    assert resumed.param_groups[0]["fused"]
+    optimizer.param_groups[0]["lr"] = 0.003  # the options are those of the new one
+    step(net, optimizer)
+    step(other, resumed)
+    for ours, theirs in zip(other.parameters(), net.parameters()):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-8)
+    with pytest.raises(KeyError):
+        load_optimizer(resumed, {})
+
+
+def test_random_numbers_of_an_iteration_depend_on_nothing_before_it():
+    def draw(*place):
+        seed_iteration(*place)
+        return torch.randn(4).tolist()
+
+    places = [(seed, step, rank) for seed in (1, 2) for step in (0, 1) for rank in (0, 1)]
+    drawn = {place: draw(*place) for place in places}
+    assert len({tuple(numbers) for numbers in drawn.values()}) == len(places)
+    assert draw(1, 1, 0) == drawn[1, 1, 0] == draw(1, 1)
+
+
+# --- one CUDA graph
+
+
+class FakeGraph:
+    """Stands in for a CUDA graph; what replaying it computes is set by the test."""
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch):
+    """torch.cuda's names for streams and graphs, doing nothing."""
+
+    class Stream:
+        def wait_stream(self, _):
+            pass
+
+    stream = Stream()
+    for name, value in {
+        "Stream": Stream,
+        "current_stream": lambda: stream,
+        "stream": lambda _: contextlib.nullcontext(),
+        "CUDAGraph": FakeGraph,
+        "graph": lambda *_, **__: contextlib.nullcontext(),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+
+
+def test_the_recorded_step_is_fed_with_each_batch_and_keeps_its_numbers(fake_cuda, monkeypatch):
+    recorded = []
+
+    def step(real, noise):
+        recorded.append((real, noise))
+        return real.sum() + noise.sum()
+
+    def replay(_):  # like a graph: reads where the inputs lay, writes where the result lay
+        real, noise = recorded[-1]
+        captured.numbers.copy_(real.sum() + noise.sum())
+
+    monkeypatch.setattr(FakeGraph, "replay", replay, raising=False)
+    captured = CapturedStep(step)
+    results = [captured(torch.full((2, 3), float(n)), torch.full([2], 0.5)) for n in range(8)]
+    assert len(recorded) == CapturedStep.WARM_UP + 1  # from then on only the graph runs
+    assert [float(result) for result in results] == [6.0 * number + 1 for number in range(8)]
+
+
+def test_a_step_that_cannot_be_recorded_runs_as_it_is_and_says_why(fake_cuda, monkeypatch, capsys):
+    @contextlib.contextmanager
+    def graph(*_, **__):
+        yield
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    step = CapturedStep(lambda real, noise: real + noise)
+    results = [float(step(torch.tensor(float(n)), torch.tensor(1.0))) for n in range(6)]
+    assert results == [1, 2, 3, 4, 5, 6]
+    printed = capsys.readouterr().out
+    assert len(printed.splitlines()) == 1
+    assert "operation not permitted when stream is capturing" in printed
+    strict = CapturedStep(lambda real, noise: real + noise, required=True)
+    with pytest.raises(RuntimeError, match="not permitted"):
+        for _ in range(6):
+            strict(torch.tensor(0.0), torch.tensor(1.0))
+
+
+def course(captured, device, bf16=False, iterations=30):
+    """The five numbers of so many iterations, the learning rate halved every ten."""
+    torch.manual_seed(0)
+    generator = Generator(nz=16, ngf=16)
+    discriminator = Discriminator(ndf=16)
+    for net in (generator, discriminator):
+        net.initialize_weights()
+        net.to(device, memory_format=torch.channels_last)
+    optimizers = [fused_adam(net, 0.0002, 0.5) for net in (generator, discriminator)]
+    schedulers = [torch.optim.lr_scheduler.StepLR(each, 10, 0.5) for each in optimizers]
+
+    def step(real, noise):
+        config = Config(bf16=bf16)
+        return train_step(real, noise, generator, discriminator, *optimizers, config)
+
+    step = CapturedStep(step, required=True) if captured else step
+    rows = []
+    for iteration in range(iterations):
+        seed_iteration(1, iteration)
+        real = torch.rand(32, 3, 64, 64, device=device).to(memory_format=torch.channels_last)
+        rows.append(step(real * 2 - 1, torch.randn(32, 16, 1, 1, device=device)))
+        for scheduler in schedulers:
+            scheduler.step()
+    return torch.stack(rows).cpu()
+
+
+@NEEDS_CUDA
+def test_captured_and_eager_agree_over_a_schedule(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    device = torch.device("cuda")
+    torch.testing.assert_close(course(True, device), course(False, device), rtol=1e-3, atol=1e-3)
+
+
+@NEEDS_CUDA
+def test_bfloat16_takes_the_same_course_as_float32():
+    device = torch.device("cuda")
+    torch.testing.assert_close(
+        course(True, device, bf16=True), course(False, device), rtol=0.2, atol=0.2
+    )
+
+
+# --- several processes
+
+# What each rank saw and ended with; stop and kill are (rank, step, signal) of the first attempt.
+RECORDER = """
+import json, os, signal, sys
+sys.path.insert(0, {root!r})
+import torch
+import gan_demo
+rank, attempt = os.environ.get("RANK", "0"), os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+train_step, seen, nets = gan_demo.train_step, [], []
+def recording_step(real, noise, generator, discriminator, *rest):
+    if [rank, attempt] == [{rank!r}, "0"] and len(seen) == {step}:
+        os.kill(os.getpid(), {number})
+    images = [round(value, 4) for value in real.mean(dim=(2, 3)).sum(dim=1).tolist()]
+    seen.append([images, noise.sum().item()])
+    nets[:] = [generator, discriminator]
+    return train_step(real, noise, generator, discriminator, *rest)
+gan_demo.train_step = recording_step
+try:
+    gan_demo.run_as_script(gan_demo.main)
+finally:
+    weights = [p.double().sum().item() for net in nets for p in net.parameters()]
+    open(f"{name}-{{rank}}.json", "w").write(json.dumps([seen, weights]))
+"""
+
+
+@pytest.fixture
+def launch(tmp_path, images):
+    """Train in a job of two processes, or in one; gives its exit code and what each rank recorded."""
+
+    def run(name, *flags, processes=2, rank="none", step=0, number=9, restarts=0):
+        script = tmp_path / f"{name}.py"
+        recorder = RECORDER.format(root=str(ROOT), name=name, rank=rank, step=step, number=number)
+        script.write_text(recorder)
+        command = [sys.executable]
+        if processes > 1:
+            torchrun = f"-m torch.distributed.run --standalone --nproc-per-node {processes}"
+            command += [*torchrun.split(), "--max-restarts", str(restarts)]
+        sizes = "--image-size 32 --nz 8 --ngf 8 --ndf 8 --batch-size 3 --num-epochs 2 --device cpu"
+        if not flags:
+            flags = ["--data-dir", str(images), *sizes.split()]
+        ended = subprocess.run(
+            [*command, script, *flags], cwd=tmp_path, capture_output=True, text=True, timeout=100,
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+        )  # fmt: skip
+        records = [tmp_path / f"{name}-{number}.json" for number in range(processes)]
+        return ended, [json.loads(path.read_text()) for path in records if path.exists()]
+
+    return run
+
+
+def test_two_processes_train_one_pair_of_nets_and_a_killed_job_goes_on(launch, tmp_path):
+    ended, ((seen, weights), (other_seen, other_weights)) = launch("whole")
+    assert ended.returncode == 0, ended.stderr
+    whole = (tmp_path / "log_gan/run1").rename(tmp_path / "whole")
+    assert weights == other_weights
+    assert len(seen) == len(other_seen) == 2 * (26 // 6)
+    for (images, noise), (other_images, other_noise) in zip(seen, other_seen):
+        assert noise != other_noise and not set(images) & set(other_images)
+    for epoch in (slice(0, 4), slice(4, 8)):
+        images = [i for images, _ in seen[epoch] + other_seen[epoch] for i in images]
+        assert len(images) == len(set(images)) == 24
+
+    # In the second epoch a process is killed, torchrun starts the job again: the end is the same.
+    ended, records = launch("killed", rank="1", step=6, number=9, restarts=1)
+    assert ended.returncode == 0, ended.stderr
+    assert [path.name for path in (tmp_path / "log_gan").iterdir()] == ["run1"]
+    assert (tmp_path / "log_gan/run1/metrics.csv").read_bytes() == (
+        whole / "metrics.csv"
+    ).read_bytes()
+    assert records[0][1] == records[1][1] == weights
+    ours = newest_checkpoint(tmp_path / "log_gan/run1")[1]["g_model_state_dict"]
+    theirs = newest_checkpoint(whole)[1]["g_model_state_dict"]
+    assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_job_stopped_in_an_epoch_goes_on_with_one_process(launch, tmp_path):
+    ended, (first, second) = launch("stopped", rank="1", step=1, number=15)
+    assert ended.returncode != 0
+    run = tmp_path / "log_gan/run1"
+    assert [path.name for path in run.glob("*.pkl")] == ["checkpoint_interrupted.pkl"]
+    assert load_checkpoint(run / "checkpoint_interrupted.pkl")["place"] == (0, 2, 12)
+    ended, (alone,) = launch("alone", "--resume", "latest", processes=1)
+    assert ended.returncode == 0, ended.stderr
+    of_epoch = [first[0], second[0], alone[0][: (26 - 12) // 3]]
+    images = Counter(image for seen in of_epoch for images, _ in seen for image in images)
+    assert len(images) == sum(images.values()) == 24
+    rows = (run / "metrics.csv").read_text().splitlines()[1:]
+    places = [tuple(map(int, row.split(",")[:2])) for row in rows]
+    assert places == [*((0, i) for i in range(6)), *((1, i) for i in range(8))]
+
+
+def test_a_process_that_lost_the_others_says_so(monkeypatch):
+    def all_reduce(*_):
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(acceleration, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    with pytest.raises(RunError, match="another process of this job has ended"):
+        acceleration.average([torch.ones(2)])
