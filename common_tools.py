@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.utils import make_grid
+from torch.nn.functional import pad
 from tqdm import tqdm
 
 METRICS = ("loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after")  # of one iteration
@@ -364,7 +364,12 @@ def to_pixels(images):
 
 def save_grid(images, path, per_row=8):
     """Save images (N, nc, H, W) in [-1, 1] as one PNG of rows; returns it as (3, H', W') uint8."""
-    grid = make_grid(to_pixels(images), nrow=per_row)
+    columns = min(per_row, len(images))
+    missing = -len(images) % columns  # in the last row
+    tiles = to_pixels(images).expand(-1, 3, -1, -1)
+    tiles = pad(tiles, (2, 0, 2, 0, 0, 0, 0, missing))  # black: a line to the left of and above each
+    rows = tiles.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4)  # (3, rows, H, columns, W)
+    grid = pad(rows.flatten(3).flatten(1, 2), (0, 2, 0, 2))
     with atomic_write(path) as file:
         Image.fromarray(grid.permute(1, 2, 0).numpy()).save(file, format="PNG")
     return grid

@@ -8,6 +8,8 @@ python gan_inference.py --save-images faces --num-img 50000   # one file each
 python gan_inference.py --help                                # all constants below are also flags
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,13 +172,26 @@ def save_faces(blocks, count, folder):
     Returns the folder. Raises RunError where it has files already or cannot be written.
     """
     folder = Path(folder)
-    pictures = (picture for block in blocks for picture in to_pictures(block))
-    with writing(folder):
+
+    def save(number, picture):
+        picture.save(folder / f"{number:06d}.png", compress_level=1)  # 3 % larger, 30 % sooner
+
+    bar = tqdm(total=count, unit=" images", disable=None)
+    with writing(folder), bar, ThreadPoolExecutor(os.cpu_count()) as encoders:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise RunError(f"save_images {folder} has files in it already; name a new folder.")
-        for number, picture in zip(tqdm(range(count), unit=" images", disable=None), pictures):
-            picture.save(folder / f"{number:06d}.png")
+        saving = []
+        for first, block in zip(range(0, count, BLOCK), blocks):
+            faces = zip(range(first, count), to_pictures(block))
+            submitted = [encoders.submit(save, *face) for face in faces]
+            for face in saving:  # those of the block before, while the device draws the next
+                face.result()
+            bar.update(len(saving))
+            saving = submitted
+        for face in saving:
+            face.result()
+        bar.update(len(saving))
     return folder
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch.utils.data import Dataset
-from torchvision import transforms
 from tqdm import tqdm
 
 from common_tools import RunError, atomic_write, map_in_processes
@@ -31,6 +30,8 @@ GPU_SHARE = 0.5  # packed images go to the GPU as a whole if they take less of i
 
 def face_transform(image_size=64, nc=3):
     """The chapter's transform: PIL image -> tensor (nc, image_size, image_size) in [-1, 1]."""
+    from torchvision import transforms  # takes as long to load as torch; training does without
+
     return transforms.Compose(
         [
             transforms.Resize(image_size),  # the shorter side
