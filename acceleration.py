@@ -155,7 +155,7 @@ def own_device(name):
     if in_job() and torch.cuda.is_available() and name in ("auto", "cuda"):
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     device = choose_device(name)
-    if device.type == "cuda":
+    if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     return device
 
@@ -175,7 +175,8 @@ def from_rank_0(function):
     """Call function in rank 0 alone. Returns what it returned, in every process."""
     result = [function() if get_rank() == 0 else None]
     if in_job():
-        dist.broadcast_object_list(result, device=torch.device("cpu"))
+        with _others_alive():
+            dist.broadcast_object_list(result, device=torch.device("cpu"))
     return result[0]
 
 
@@ -183,7 +184,8 @@ def largest(number):
     """The largest of the processes' numbers, once all of them have called this."""
     result = torch.tensor(number)
     if in_job():
-        _all_reduce(result, dist.ReduceOp.MAX)
+        with _others_alive():
+            dist.all_reduce(result, dist.ReduceOp.MAX)
     return result.item()
 
 
@@ -191,7 +193,8 @@ def average(tensors):
     """Replace each tensor by its mean over all processes; they travel as one."""
     if get_world_size() > 1:
         flat = torch.cat([tensor.flatten() for tensor in tensors])
-        _all_reduce(flat, dist.ReduceOp.SUM)
+        with _others_alive():
+            dist.all_reduce(flat)
         means = (flat / get_world_size()).split([tensor.numel() for tensor in tensors])
         for tensor, mean in zip(tensors, means):
             tensor.copy_(mean.view_as(tensor))
@@ -207,12 +210,13 @@ def average_statistics(net):
     average([buffer for buffer in net.buffers() if buffer.is_floating_point()])
 
 
-def _all_reduce(tensor, operation):
+@contextmanager
+def _others_alive():
     try:
-        dist.all_reduce(tensor, operation)
+        yield
     except RuntimeError as error:
-        if tensor.is_cuda:
-            raise
+        if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            raise  # CapturedStep goes on without a graph
         raise RunError("another process of this job has ended; it or torchrun says why.") from error
 
 

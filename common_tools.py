@@ -367,7 +367,7 @@ def save_grid(images, path, per_row=8):
     columns = min(per_row, len(images))
     missing = -len(images) % columns  # in the last row
     tiles = to_pixels(images).expand(-1, 3, -1, -1)
-    tiles = pad(tiles, (2, 0, 2, 0, 0, 0, 0, missing))  # black: a line to the left of and above each
+    tiles = pad(tiles, (2, 0, 2, 0, 0, 0, 0, missing))  # a black line left of and above each
     rows = tiles.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4)  # (3, rows, H, columns, W)
     grid = pad(rows.flatten(3).flatten(1, 2), (0, 2, 0, 2))
     with atomic_write(path) as file:

@@ -3,14 +3,17 @@
 python gan_demo.py                                        # CelebA if it is there, else drawn faces
 python gan_demo.py --data-dir my_images.zip --num-epochs 50
 python gan_demo.py --resume latest                        # go on with an interrupted run
-torchrun --nproc-per-node 8 gan_demo.py                   # on 8 GPUs
+torchrun --standalone --nproc-per-node 8 gan_demo.py      # on 8 GPUs
 python gan_demo.py --help                                 # every constant below is also a flag
 """
 
 import json
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -230,7 +233,10 @@ def train(config: Config) -> Path:
     images_of_epoch = len(faces) * total_batch
     done = first_epoch * images_of_epoch + images_seen
     bar = progress_bar(config.num_epochs * images_of_epoch, done, disable=rank > 0)
-    with bar, board or nullcontext(), catch_signals() as caught:
+    curves_due = 0
+    writer = ThreadPoolExecutor(1)  # writes what an epoch gave while the next one trains
+    written = writer.submit(int)  # nothing so far
+    with bar, board or nullcontext(), writer, catch_signals() as caught:
         for epoch in range(first_epoch, config.num_epochs):
             epoch_done, stop = True, 0
             rows = []  # of metrics.csv, on the device until a block of them is full
@@ -277,17 +283,20 @@ def train(config: Config) -> Path:
                 "d_optimizer_state_dict": optimizer_d.state_dict(),
                 "random_state": get_random_state(),
             }
-            if rank == 0 and epoch_done:
-                grid = save_grid(generate(generator, fixed_noise), run / f"epoch_{epoch:03d}.png")
-                save_curves(run / "metrics.csv", run / "loss.png")
-                if board:
-                    board.add_image("fixed_noise", grid, step)
-                last = epoch + 1 == config.num_epochs
-                if (epoch + 1) % config.checkpoint_interval == 0 or last or stop:
-                    save_checkpoint(checkpoint, run / f"checkpoint_{epoch}_epoch.pkl")
-                    remove_older_checkpoints(run, config.keep_checkpoints)
-            elif rank == 0:
-                save_checkpoint(checkpoint, run / "checkpoint_interrupted.pkl")
+            last = epoch + 1 == config.num_epochs
+            if rank == 0:
+                pictures = generate(generator, fixed_noise) if epoch_done else None
+                if not (last or stop or (epoch + 1) % config.checkpoint_interval == 0):
+                    checkpoint = None
+                written.result()  # raises what went wrong in the epoch before
+                written = writer.submit(
+                    write_epoch, run, epoch, step, pictures, deepcopy(checkpoint), config, board
+                )
+                if epoch_done and (last or stop or time.monotonic() > curves_due):
+                    save_curves(run / "metrics.csv", run / "loss.png")
+                    curves_due = time.monotonic() + 60
+            if last or stop:
+                written.result()
             if stop:
                 bar.close()
                 if rank == 0:
@@ -302,6 +311,22 @@ def train(config: Config) -> Path:
         save_animation(pictures, run / "generation_animation.gif", milliseconds=500)
         print(f"Done. Draw new faces with: python gan_inference.py --path-checkpoint {run}")
     return run
+
+
+def write_epoch(run, epoch, step, pictures, checkpoint, config, board):
+    """Write the pictures of the fixed noise and the checkpoint of an epoch, each unless None.
+
+    Without pictures it is the checkpoint of an interrupted epoch.
+    """
+    if pictures is None:
+        save_checkpoint(checkpoint, run / "checkpoint_interrupted.pkl")
+        return
+    grid = save_grid(pictures, run / f"epoch_{epoch:03d}.png")
+    if board:
+        board.add_image("fixed_noise", grid, step)
+    if checkpoint:
+        save_checkpoint(checkpoint, run / f"checkpoint_{epoch}_epoch.pkl")
+        remove_older_checkpoints(run, config.keep_checkpoints)
 
 
 def check_config(config):
