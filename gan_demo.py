@@ -101,7 +101,6 @@ def train_step(real, noise, generator, discriminator, optimizer_g, optimizer_d, 
     real: (N, nc, image_size, image_size) in [-1, 1]; noise: (N, nz, 1, 1).
     Returns the iteration's METRICS as a tensor of five, still on the device.
     """
-
     half = acceleration.autocast(real.device, config.bf16)
 
     def loss(logits, label):
@@ -283,19 +282,18 @@ def train(config: Config) -> Path:
                 "d_optimizer_state_dict": optimizer_d.state_dict(),
                 "random_state": get_random_state(),
             }
-            last = epoch + 1 == config.num_epochs
+            ending = stop or epoch + 1 == config.num_epochs
             if rank == 0:
                 pictures = generate(generator, fixed_noise) if epoch_done else None
-                if not (last or stop or (epoch + 1) % config.checkpoint_interval == 0):
-                    checkpoint = None
+                due = ending or (epoch + 1) % config.checkpoint_interval == 0
                 written.result()  # raises what went wrong in the epoch before
                 written = writer.submit(
-                    write_epoch, run, epoch, step, pictures, deepcopy(checkpoint), config, board
+                    write_epoch, run, pictures, deepcopy(checkpoint), due, config, board
                 )
-                if epoch_done and (last or stop or time.monotonic() > curves_due):
+                if epoch_done and (ending or time.monotonic() > curves_due):
                     save_curves(run / "metrics.csv", run / "loss.png")
                     curves_due = time.monotonic() + 60
-            if last or stop:
+            if ending:
                 written.result()
             if stop:
                 bar.close()
@@ -313,19 +311,19 @@ def train(config: Config) -> Path:
     return run
 
 
-def write_epoch(run, epoch, step, pictures, checkpoint, config, board):
-    """Write the pictures of the fixed noise and the checkpoint of an epoch, each unless None.
+def write_epoch(run, pictures, checkpoint, due, config, board):
+    """Write an epoch's pictures of the fixed noise and, if it is due, its checkpoint.
 
-    Without pictures it is the checkpoint of an interrupted epoch.
+    Without pictures, that is the checkpoint of an interrupted epoch.
     """
     if pictures is None:
         save_checkpoint(checkpoint, run / "checkpoint_interrupted.pkl")
         return
-    grid = save_grid(pictures, run / f"epoch_{epoch:03d}.png")
+    grid = save_grid(pictures, run / f"epoch_{checkpoint['epoch']:03d}.png")
     if board:
-        board.add_image("fixed_noise", grid, step)
-    if checkpoint:
-        save_checkpoint(checkpoint, run / f"checkpoint_{epoch}_epoch.pkl")
+        board.add_image("fixed_noise", grid, checkpoint["step"])
+    if due:
+        save_checkpoint(checkpoint, run / f"checkpoint_{checkpoint['epoch']}_epoch.pkl")
         remove_older_checkpoints(run, config.keep_checkpoints)
 
 
