@@ -1,10 +1,10 @@
 """What makes a training step fast on a GPU, and lets several processes train one pair of nets."""
 
-import atexit
 import os
+import sys
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 import torch
 import torch.distributed as dist
@@ -80,27 +80,34 @@ class CapturedStep:
     def _record(self, real, noise):
         self.real, self.noise = real.clone(), noise.clone()
         graph = torch.cuda.CUDAGraph()
+        back = torch.cuda.stream(torch.cuda.current_stream())  # to it, even if recording fails
         try:
-            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+            with (
+                back,
+                torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"),
+            ):
                 self.numbers = self.step(self.real, self.noise)
             self.graph = graph
         except RuntimeError as error:
             if self.required:
                 raise
-            reason = str(error).splitlines()[0]
+            cause = error.__context__ or error  # the end of a failed recording fails as well
+            reason = str(cause).splitlines()[0]
             print(f"Going on without a CUDA graph, since none can be recorded ({reason}).")
 
 
 # --- several processes, started by torchrun; without it each function does what one process needs
 
 
-def join_processes():
-    """Meet the other processes of this torchrun job, if it is one.
+@contextmanager
+def joined_processes():
+    """Inside the block, work together with the other processes of this torchrun job, if it is one.
 
-    Returns whether torchrun has started it before, and one of its processes had ended.
+    Only rank 0 prints. Yields whether torchrun has started the job before, and a process had ended.
     """
     if "LOCAL_RANK" not in os.environ:
-        return False
+        yield False
+        return
     store, rank, world_size = next(dist.rendezvous("env://"))
     generation = _generation(store, rank, world_size)
     dist.init_process_group(
@@ -109,8 +116,9 @@ def join_processes():
         rank=rank,
         world_size=world_size,
     )
-    atexit.register(dist.destroy_process_group)
-    return generation > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    with redirect_stdout(None if rank else sys.stdout):
+        yield generation > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    dist.destroy_process_group()  # not after an error: with NCCL it would wait for all the others
 
 
 def _generation(store, rank, world_size):
@@ -136,7 +144,7 @@ def _generation(store, rank, world_size):
 
 
 def in_job():
-    """Whether join_processes found others to work with."""
+    """Whether this process is inside joined_processes, and torchrun has started it."""
     return dist.is_available() and dist.is_initialized()
 
 
@@ -217,7 +225,11 @@ def _others_alive():
     except RuntimeError as error:
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             raise  # CapturedStep goes on without a graph
-        raise RunError("another process of this job has ended; it or torchrun says why.") from error
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"the processes of this job have lost each other ({reason}); if another one has ended, "
+            "it or torchrun says why."
+        ) from error
 
 
 def job_name():

@@ -137,13 +137,13 @@ def set_random_state(state):
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def seed_iteration(seed, step, rank=0):
-    """Seed PyTorch's random numbers, on every device, for one iteration of one process.
+def seed_iteration(random, seed, step, rank=0):
+    """Seed a torch.Generator for one iteration of one process; returns it.
 
-    They do not depend on what came before, so that a resumed run goes on with the right ones.
+    Its numbers do not depend on what came before, so a resumed run goes on with the right ones.
     """
     sequence = np.random.SeedSequence([seed, step, rank])
-    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+    return random.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
 
 def choose_device(name="auto"):
@@ -226,6 +226,17 @@ def numbered(folder, prefix, suffix=""):
 def remove_module(state_dict):
     """A new state dict without the leading "module." of (Distributed)DataParallel."""
     return {key.removeprefix("module."): value for key, value in state_dict.items()}
+
+
+def to_cpu(value):
+    """A copy of a checkpoint with its tensors on the CPU, untouched by what training does next."""
+    if torch.is_tensor(value):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: to_cpu(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(to_cpu, value))
+    return value
 
 
 def save_checkpoint(checkpoint, path):

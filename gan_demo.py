@@ -13,7 +13,6 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -45,6 +44,7 @@ from common_tools import (
     seed_iteration,
     set_random_state,
     set_seed,
+    to_cpu,
     write_metrics,
     writing,
 )
@@ -151,6 +151,8 @@ def train(config: Config) -> Path:
         config = replace(config, data_dir=find_images(config.data_dir))
         options = config.image_size, config.nc, config.max_images, config.skip_bad_images
         images, fingerprint = load_faces(config.data_dir, config.cache_dir, *options)
+    if acceleration.largest(fingerprint) != fingerprint:
+        raise RunError(f"{config.data_dir} holds other images here than on another machine.")
     if len(images) < total_batch:
         raise RunError(
             f"{config.data_dir} gives {len(images)} images, fewer than one batch of "
@@ -181,7 +183,8 @@ def train(config: Config) -> Path:
             acceleration.load_optimizer(optimizer_d, checkpoint["d_optimizer_state_dict"])
             set_random_state(checkpoint["random_state"])
             step = checkpoint["step"]  # iterations since the run began
-            first_epoch, iteration, images_seen = checkpoint["place"]
+            place = *divmod(step, len(faces)), step % len(faces) * total_batch  # in older files
+            first_epoch, iteration, images_seen = checkpoint.get("place", place)
             same_images = checkpoint["fingerprint"] == fingerprint
         except (KeyError, ValueError, RuntimeError) as error:
             raise RunError(
@@ -224,6 +227,7 @@ def train(config: Config) -> Path:
         one_step = acceleration.CapturedStep(one_step)
     log_interval = config.log_interval or (50 if device.type == "cuda" else 1)
 
+    random = torch.Generator(device)  # of the noise
     board = None
     if config.tensorboard and rank == 0:
         from torch.utils.tensorboard import SummaryWriter  # slow to load
@@ -240,8 +244,9 @@ def train(config: Config) -> Path:
             epoch_done, stop = True, 0
             rows = []  # of metrics.csv, on the device until a block of them is full
             for real in faces.epoch(epoch, images_seen):
-                seed_iteration(config.seed, step, rank)
-                noise = torch.randn(config.batch_size, config.nz, 1, 1, device=device)
+                seed_iteration(random, config.seed, step, rank)
+                shape = config.batch_size, config.nz, 1, 1
+                noise = torch.randn(shape, device=device, generator=random)
                 rows.append(one_step(real, noise))
                 step, iteration, images_seen = step + 1, iteration + 1, images_seen + total_batch
                 epoch_done = images_seen + total_batch > len(images)
@@ -284,11 +289,12 @@ def train(config: Config) -> Path:
             }
             ending = stop or epoch + 1 == config.num_epochs
             if rank == 0:
-                pictures = generate(generator, fixed_noise) if epoch_done else None
-                due = ending or (epoch + 1) % config.checkpoint_interval == 0
+                pictures = generate(generator, fixed_noise).cpu() if epoch_done else None
+                if not (ending or (epoch + 1) % config.checkpoint_interval == 0):
+                    checkpoint = None
                 written.result()  # raises what went wrong in the epoch before
                 written = writer.submit(
-                    write_epoch, run, pictures, deepcopy(checkpoint), due, config, board
+                    write_epoch, run, epoch, step, pictures, to_cpu(checkpoint), config, board
                 )
                 if epoch_done and (ending or time.monotonic() > curves_due):
                     save_curves(run / "metrics.csv", run / "loss.png")
@@ -297,11 +303,10 @@ def train(config: Config) -> Path:
                 written.result()
             if stop:
                 bar.close()
-                if rank == 0:
-                    print(
-                        f"Stopped after {step:,} iterations, all of it saved. "
-                        f"Go on with: python gan_demo.py --resume {run}"
-                    )
+                print(
+                    f"Stopped after {step:,} iterations, all of it saved. "
+                    f"Go on with: python gan_demo.py --resume {run}"
+                )
                 sys.exit(128 + stop)
 
     if rank == 0:
@@ -311,19 +316,19 @@ def train(config: Config) -> Path:
     return run
 
 
-def write_epoch(run, pictures, checkpoint, due, config, board):
-    """Write an epoch's pictures of the fixed noise and, if it is due, its checkpoint.
+def write_epoch(run, epoch, step, pictures, checkpoint, config, board):
+    """Write an epoch's pictures of the fixed noise and its checkpoint, each unless it is None.
 
-    Without pictures, that is the checkpoint of an interrupted epoch.
+    Without pictures, the checkpoint is that of an interrupted epoch.
     """
     if pictures is None:
         save_checkpoint(checkpoint, run / "checkpoint_interrupted.pkl")
         return
-    grid = save_grid(pictures, run / f"epoch_{checkpoint['epoch']:03d}.png")
+    grid = save_grid(pictures, run / f"epoch_{epoch:03d}.png")
     if board:
-        board.add_image("fixed_noise", grid, checkpoint["step"])
-    if due:
-        save_checkpoint(checkpoint, run / f"checkpoint_{checkpoint['epoch']}_epoch.pkl")
+        board.add_image("fixed_noise", grid, step)
+    if checkpoint:
+        save_checkpoint(checkpoint, run / f"checkpoint_{epoch}_epoch.pkl")
         remove_older_checkpoints(run, config.keep_checkpoints)
 
 
@@ -353,7 +358,7 @@ def check_config(config):
             raise RunError(f"{name} is {getattr(config, name)}; it must be {expected}.")
     if config.resume:
         saved = asdict(saved_config(config.resume, config.out_dir))
-        for name, asked in asdict(config).items():
+        for name, asked in asdict(replace(config, data_dir=find_images(config.data_dir))).items():
             if name not in FREE_TO_CHANGE and asked != saved[name]:
                 raise RunError(
                     f"{name} is {asked}, but {config.resume} was trained with {saved[name]}; "
@@ -413,8 +418,8 @@ def config_from_flags(restarted):
 
 
 def main():
-    restarted = acceleration.join_processes()  # if torchrun has started several
-    train(acceleration.from_rank_0(lambda: config_from_flags(restarted)))
+    with acceleration.joined_processes() as restarted:  # if torchrun has started several
+        train(acceleration.from_rank_0(lambda: config_from_flags(restarted)))
 
 
 if __name__ == "__main__":

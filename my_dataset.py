@@ -320,23 +320,23 @@ class FaceBatches:
         batches = (
             (self._fetch(order[total][self.mine]), mirrored[total][self.mine]) for total in totals
         )
-        for (pixels, flip), _ in pairwise(chain(batches, [None])):  # one is fetched ahead
-            if self.device.type == "cuda":
-                torch.cuda.current_stream().wait_stream(self.upload)
+        for ((pixels, uploaded), flip), _ in pairwise(chain(batches, [None])):  # one ahead
+            if uploaded:
+                torch.cuda.current_stream().wait_event(uploaded)
             images = to_images(pixels)
             if self.horizontal_flip:
                 images = torch.where(flip[:, None, None, None], images.flip(3), images)
             yield images
 
     def _fetch(self, indices):
-        """The pixels (N, H, W, nc) of these images, uint8 on the device, perhaps still on the way."""
+        """The pixels (N, H, W, nc) of these images, uint8 on the device, and what to wait for."""
         if torch.is_tensor(self.images):
-            return self.images[indices]
+            return self.images[indices], None
         pixels = torch.from_numpy(self.images[indices])
         if self.device.type != "cuda":
-            return pixels.to(self.device)
+            return pixels.to(self.device), None
         user = torch.cuda.current_stream()
         with torch.cuda.stream(self.upload):
             pixels = pixels.pin_memory().to(self.device, non_blocking=True)
         pixels.record_stream(user)  # its memory is not to be taken back before that is done with it
-        return pixels
+        return pixels, self.upload.record_event()

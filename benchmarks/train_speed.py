@@ -8,7 +8,10 @@ Whole processes, in turn, on the same folder of full-size JPEGs, with the same n
 trains 1 epoch and then 1 + more_epochs. The difference holds no start-up. What the first start here
 takes longer than later ones, the packing of the images, is shown with and without.
 
-The step alone: both programs' own step on one batch that lies on the device already.
+The step alone: both programs' own step on one batch that lies on the device already. What it
+computes in a second is compared with what one large matrix product reaches on the same device, in
+bfloat16 on a GPU. There, the captured bfloat16 step and the eager float32 step are also run on the
+same 200 batches, to see whether they take the same course.
 """
 
 import os
@@ -21,7 +24,7 @@ import tempfile
 import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from unittest import mock
 
@@ -31,8 +34,9 @@ from setting import ROOT, describe_machine, in_turn, print_table, write_jpegs
 
 import gan_demo
 from acceleration import CapturedStep, fused_adam
-from common_tools import choose_device, set_seed
+from common_tools import METRICS, choose_device, set_seed
 from dcgan import Discriminator, Generator
+from my_dataset import FaceBatches, load_faces
 
 
 @dataclass
@@ -44,7 +48,7 @@ class Config:
     width: int = 64  # ngf and ndf
     batch_size: int = 64  # images in one iteration
     workers: int = 2  # of the peer's DataLoader (its own default)
-    iterations: int = 8  # of the step alone; take 200 on a GPU
+    iterations: int = 0  # of the step alone (0: 200 on a GPU, else 8)
     runs: int = 3  # of each, in turn; the median counts
     device: str = "auto"  # auto, cpu or cuda
     whole: bool = True  # time whole processes too, not only the step
@@ -54,7 +58,6 @@ class Config:
 def whole_processes(config, device, here):
     """Images/s of both as whole processes, and the seconds that packing takes."""
     folder = Path(here, "images")
-    write_jpegs(config.data_dir, folder / "faces", config.images)
     width, batch = str(config.width), str(config.batch_size)
     theirs = [sys.executable, config.peer, "--dataset", "folder", "--dataroot", folder]
     theirs += ["--ngf", width, "--ndf", width, "--batchSize", batch, "--outf", Path(here, "peer")]
@@ -151,19 +154,47 @@ def our_step(config, batch):
     return statistics.median(end - start for start, end in pairwise(times[2:])) / block
 
 
+def matrix_product_rate(device):
+    """Operations per second of a large matrix product, the best of several."""
+    on_gpu = device.type == "cuda"
+    size, dtype = (8192, torch.bfloat16) if on_gpu else (2048, torch.float32)
+    matrix, seconds = torch.randn(size, size, device=device, dtype=dtype), []
+    for _ in range(10):
+        start = time.perf_counter()
+        matrix @ matrix
+        if on_gpu:
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
+
+
+def course(config, device, here, fast):
+    """Means of METRICS over the second half of 200 iterations on the benchmark's images."""
+    images, _ = load_faces(Path(here, "images"), Path(here, "cache"))
+    faces = FaceBatches(images, config.batch_size, 1, device)
+    step, rows = make_step(config, device, bf16=fast, captured=fast), []
+    random = torch.Generator(device).manual_seed(1)
+    for epoch in count():
+        for real in faces.epoch(epoch):
+            noise = torch.randn(config.batch_size, 100, 1, 1, device=device, generator=random)
+            rows.append(step(real, noise))
+            if len(rows) == 200:
+                return torch.stack(rows[100:]).mean(0).tolist()
+
+
 def multiply_adds(width):
     """Multiply-adds that one image costs in an iteration at ngf = ndf = width."""
 
     def of_a_pass(net, example):
         counts = []
 
-        def count(layer, inputs, output):
+        def note(layer, inputs, output):
             pixels = min(images[0, 0].numel() for images in (inputs[0], output))
             counts.append(layer.weight.numel() * pixels)
 
         for layer in net.modules():
             if hasattr(layer, "kernel_size"):
-                layer.register_forward_hook(count)
+                layer.register_forward_hook(note)
         net.eval()(example)
         return sum(counts)
 
@@ -176,8 +207,10 @@ def multiply_adds(width):
 
 def main(config: Config):
     device = choose_device(config.device)
-    rows = []
+    config.iterations = config.iterations or (200 if device.type == "cuda" else 8)
+    rows, courses = [], []
     with tempfile.TemporaryDirectory() as here:
+        write_jpegs(config.data_dir, Path(here, "images", "faces"), config.images)
         if config.whole:
             ours, theirs, packing = whole_processes(config, device, here)
             rows.append(["whole run, images packed already", ours, theirs])
@@ -192,6 +225,8 @@ def main(config: Config):
             seconds["theirs"].append(peer_step(config, batch, here))
         step = [config.batch_size / statistics.median(seconds[name]) for name in WHO]
         rows.append(["the step alone", *step])
+        if device.type == "cuda":
+            courses = [course(config, device, here, fast) for fast in (True, False)]
 
     print(f"{describe_machine()}; {device}")
     print(f"ngf = ndf = {config.width}, batch {config.batch_size}\n")
@@ -200,10 +235,17 @@ def main(config: Config):
         [[*row, row[1] / row[2]] for row in rows],
     )
     operations = 2 * multiply_adds(config.width)
+    limit = matrix_product_rate(device)
+    here, there = (operations * rate for rate in step)
     print(
         f"\nAn iteration takes {operations / 1e9:.2f} GFLOP an image; the step does "
-        f"{operations * step[0] / 1e9:,.0f} GFLOP/s here, {operations * step[1] / 1e9:,.0f} there."
+        f"{here / 1e9:,.0f} GFLOP/s here, {there / 1e9:,.0f} there, a matrix product "
+        f"{limit / 1e9:,.0f}: {here / limit:.0%} and {there / limit:.0%} of it."
     )
+    if courses:
+        print("\nMeans of iterations 101 to 200:\n")
+        names = ("captured, bfloat16", "eager, float32")
+        print_table(["", *METRICS], [[name, *means] for name, means in zip(names, courses)])
     if config.profile:
         step = make_step(config, device, captured=False)
         noise = torch.randn(config.batch_size, 100, 1, 1, device=device)

@@ -22,15 +22,16 @@ def chapter_iteration(real, noise, netG, netD, real_label, fake_label, lr, beta1
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter -= lr * gradient / (gradient.abs() + 1e-8)
+        return gradients
 
     fake = netG(noise)
     p_real, p_fake = netD(real).view(-1), netD(fake.detach()).view(-1)
     loss_d = bce(p_real, label(real_label)) + bce(p_fake, label(fake_label))
-    adam_first_step(netD, loss_d)
+    gradients_d = adam_first_step(netD, loss_d)
     p_after = netD(fake).view(-1)
     loss_g = bce(p_after, label(real_label))
     adam_first_step(netG, loss_g)
-    return [loss_d, loss_g, p_real.mean(), p_fake.mean(), p_after.mean()]
+    return [loss_d, loss_g, p_real.mean(), p_fake.mean(), p_after.mean()], gradients_d
 
 
 def test_one_iteration_is_the_chapters_in_float64():
@@ -45,7 +46,9 @@ def test_one_iteration_is_the_chapters_in_float64():
     noise = torch.randn(6, 10, 1, 1, dtype=torch.float64)
     config = Config(real_label=0.9, fake_label=0.1, lr=0.01)
 
-    expected = chapter_iteration(real, noise, netG, netD, 0.9, 0.1, config.lr, config.beta1)
+    expected, gradients_d = chapter_iteration(
+        real, noise, netG, netD, 0.9, 0.1, config.lr, config.beta1
+    )
     betas = (config.beta1, 0.999)
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=config.lr, betas=betas)
     optimizer_d = torch.optim.Adam(discriminator.parameters(), lr=config.lr, betas=betas)
@@ -57,4 +60,6 @@ def test_one_iteration_is_the_chapters_in_float64():
             ours.state_dict().items(), theirs.state_dict().values(), strict=True
         ):
             torch.testing.assert_close(value, other, rtol=0, atol=1e-9, msg=key)
+    for parameter, gradient in zip(discriminator.parameters(), gradients_d, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)  # the step of G left them alone
     assert (generator.main[0].weight - before).abs().max() > 0.001

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -196,6 +197,30 @@ def test_a_finished_run_can_be_resumed_without_harm(tiny):
     assert states(run) == before and (run / "generation_animation.gif").exists()
 
 
+def test_a_run_of_an_older_version_goes_on(tiny):
+    """Its checkpoints name no place in the data; it follows from their step."""
+    run = train(tiny())
+    path = run / "checkpoint_0_epoch.pkl"
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.pop("place") == (1, 0, 0)
+    torch.save(checkpoint, path)
+    (run / "checkpoint_1_epoch.pkl").unlink()
+    assert_same_run(train(saved_config(str(run))), train(tiny()))
+
+
+def test_data_dir_may_be_named_again_where_its_zip_stands_in(tmp_path, images, call):
+    (tmp_path / "data").mkdir()
+    with zipfile.ZipFile(tmp_path / "data/img_align_celeba.zip", "w") as file:
+        for path in sorted(images.iterdir()):
+            file.write(path, path.name)
+    flags = "--image-size 32 --nz 8 --ngf 8 --ndf 8 --batch-size 8 --device cpu --num-epochs"
+    code, error = call(gan_demo.main, *flags.split(), 1)
+    assert code == 0, error
+    again = "--resume latest --num-epochs 2 --data-dir data/img_align_celeba"
+    code, error = call(gan_demo.main, *again.split())
+    assert code == 0, error
+
+
 def test_resuming_without_the_run_or_its_images_is_refused(tiny, tmp_path):
     with pytest.raises(RunError, match="has no run to go on with"):
         saved_config("latest", tmp_path)
@@ -225,6 +250,20 @@ def test_resuming_without_the_run_or_its_images_is_refused(tiny, tmp_path):
     (run / "config.json").write_text("{")
     with pytest.raises(RunError, match=r"its config\.json cannot be read"):
         saved_config(str(run))
+
+
+def test_what_cannot_be_written_stops_the_run_within_an_epoch(tiny, monkeypatch):
+    steps, step = [], gan_demo.train_step
+    monkeypatch.setattr(gan_demo, "train_step", lambda *a: steps.append(1) or step(*a))
+
+    def save_checkpoint(checkpoint, path):
+        if checkpoint["epoch"] == 1:
+            raise RunError("no space left")
+
+    monkeypatch.setattr(gan_demo, "save_checkpoint", save_checkpoint)
+    with pytest.raises(RunError, match="no space left"):
+        train(tiny(num_epochs=9))
+    assert len(steps) == 3 * 3
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tiny, monkeypatch):
