@@ -66,9 +66,13 @@ def test_the_tables_list_every_constant_with_its_default(readme, script):
 
 @pytest.mark.parametrize("readme", READMES)
 def test_every_link_into_the_repository_leads_somewhere(readme):
-    links = re.findall(r"\]\(([^)]+)\)", read(readme))
-    local = [link for link in links if not link.startswith("http")]
+    text = read(readme)
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    local = [link for link in links if not link.startswith(("http", "#"))]
     assert local and all((ROOT / link).exists() for link in local), local
+    sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    anchors = {"#" + section.lower().replace(" ", "-") for section in sections}
+    assert {link for link in links if link.startswith("#")} <= anchors
 
 
 @pytest.mark.parametrize("readme", READMES)
