@@ -109,10 +109,7 @@ def sample(config: Config) -> list[Path]:
 
     # The generator: its sizes are read off the weights
     path, checkpoint = find_checkpoint(config.path_checkpoint)
-    try:
-        generator = Generator.from_state_dict(checkpoint["g_model_state_dict"]).to(device)
-    except ValueError as error:
-        raise RunError(f"{path} holds no DCGAN generator: {error}.") from error
+    generator = load_generator(path, checkpoint).to(device)
     nz = generator.main[0].in_channels
     if config.walk is not None and not 0 <= config.walk < nz:
         raise RunError(f"walk is {config.walk}; this z_idx must be from 0 to {nz - 1} for {path}.")
@@ -164,6 +161,14 @@ def find_checkpoint(path):
         f"neither a run in {RUNS} nor {RELEASED.name} has a checkpoint; train one with python "
         "gan_demo.py, or name a file with --path-checkpoint."
     )
+
+
+def load_generator(path, checkpoint):
+    """The Generator of a checkpoint from path; RunError where its weights are not of one."""
+    try:
+        return Generator.from_state_dict(checkpoint["g_model_state_dict"])
+    except ValueError as error:
+        raise RunError(f"{path} holds no DCGAN generator: {error}.") from error
 
 
 def save_faces(blocks, count, folder):

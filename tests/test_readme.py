@@ -7,9 +7,11 @@ import pytest
 from conftest import ROOT
 
 import gan_demo
+import gan_evaluate
 import gan_inference
 
 READMES = ["README.md", "README.zh-CN.md"]
+SCRIPTS = [gan_demo, gan_inference, gan_evaluate]
 
 
 def read(name):
@@ -54,7 +56,7 @@ def test_both_languages_have_the_same_commands_pictures_and_tables():
 
 
 @pytest.mark.parametrize("readme", READMES)
-@pytest.mark.parametrize("script", [gan_demo, gan_inference])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_the_tables_list_every_constant_with_its_default(readme, script):
     expected = [
         (f"`{field.name}`", "" if field.default == "" else f"`{field.default}`")
@@ -82,7 +84,7 @@ def test_ci_runs_the_test_command(readme):
 
 
 def test_every_flag_in_the_readmes_exists():
-    names = {field.name for script in (gan_demo, gan_inference) for field in fields(script.Config)}
+    names = {field.name for script in SCRIPTS for field in fields(script.Config)}
     calls = re.findall(r"gan_\w+\.py(.*)", "".join(code_blocks(read("README.md"))))
     flags = set(re.findall(r"--([a-z][a-z-]+)", " ".join(calls)))
     assert len(flags) > 10

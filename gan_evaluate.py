@@ -1,0 +1,287 @@
+"""Measure how close a DCGAN's faces are to real ones.
+
+python gan_evaluate.py                                          # each checkpoint of your newest run
+python gan_evaluate.py --path-checkpoint netG_epoch_24.pth      # or any other DCGAN checkpoint
+python gan_evaluate.py --inception                              # FID, KID, precision, recall too
+python gan_evaluate.py --help                                   # all constants below are also flags
+"""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from torch.utils.data import Subset
+from tqdm import tqdm
+
+from common_tools import (
+    RunError,
+    checkpoint_paths,
+    choose_device,
+    generate,
+    load_checkpoint,
+    new_folder,
+    run_as_script,
+    save_grid,
+    to_pixels,
+)
+from gan_inference import draw_noise, find_checkpoint, load_generator
+from my_dataset import CELEBA_DIR, find_images, load_faces, to_images
+
+
+@dataclass
+class Config:
+    """Measure faces. Every constant can be edited in gan_evaluate.py or given as a flag."""
+
+    path_checkpoint: str = ""  # file or run folder (each of its checkpoints); empty: newest run
+    data_dir: str = CELEBA_DIR  # folder or .zip of real images to compare with
+    num_img: int = 2000  # images of each kind (fewer if data_dir has not twice as many)
+    inception: bool = False  # FID, KID, precision and recall too; weights are downloaded once
+    inception_weights: str = ""  # file of these weights, where there is no network
+    device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
+    seed: int = 1  # same seed, same figures
+    cache_dir: str = "data/cache"  # where decoded images are kept; may be deleted at any time
+    out_dir: str = "evaluations"  # each call gets a folder of its own in here
+
+
+REAL = "other real images"
+INCEPTION_URL = (  # of the weights that torch-fidelity loads
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
+    "weights-inception-2015-12-05-6726825d.pth"
+)
+
+
+# --- sliced Wasserstein distance (Karras et al. 2018, arXiv:1710.10196, section 5)
+
+
+def laplacian_pyramid(images, smallest=16):
+    """The details of images (N, C, H, W) at each scale, a list from (H, W) down to `smallest`.
+
+    Each level is what the next, half as large, cannot show; the last holds the rest (Burt and
+    Adelson 1983). Their sum, each enlarged, is the images.
+    """
+    levels = []
+    while images.shape[-1] > smallest:
+        half = _blur(images)[..., ::2, ::2]
+        levels.append(images - _enlarge(half))
+        images = half
+    return [*levels, images]
+
+
+def _blur(images):
+    channels = images.shape[1]
+    line = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0], device=images.device) / 16
+    kernel = torch.outer(line, line).expand(channels, 1, 5, 5)
+    return F.conv2d(F.pad(images, (2, 2, 2, 2), mode="reflect"), kernel, groups=channels)
+
+
+def _enlarge(images):
+    dotted = images.new_zeros(*images.shape[:2], 2 * images.shape[2], 2 * images.shape[3])
+    dotted[..., ::2, ::2] = images
+    return 4 * _blur(dotted)
+
+
+def patches(images, random, count=128, size=7):
+    """`count` patches of each image (N, C, H, W) at random places: (N * count, size, size, C)."""
+    n, _, height, width = images.shape
+    top = torch.randint(height - size + 1, (n, count, 1, 1), generator=random)
+    left = torch.randint(width - size + 1, (n, count, 1, 1), generator=random)
+    rows = top + torch.arange(size)[:, None]
+    columns = left + torch.arange(size)
+    index = torch.arange(n)[:, None, None, None]
+    return images.permute(0, 2, 3, 1)[index, rows, columns].flatten(0, 1)
+
+
+def descriptors(pixels, seed=1):
+    """What swd compares: patches of every level of the images' pyramids, as a dict.
+
+    pixels: uint8 (N, H, W, C). From the side of each level, H down to 16, to (N * 128, 147) for RGB;
+    over all of them each channel has mean 0 and standard deviation 1.
+    """
+    random, blocks = torch.Generator().manual_seed(seed), []
+    for start in range(0, len(pixels), 256):  # in float32 all of them may take too much memory
+        images = torch.tensor(pixels[start : start + 256]).permute(0, 3, 1, 2).float()
+        blocks.append([patches(level, random) for level in laplacian_pyramid(images)])
+    found = {}
+    for level, cut in enumerate(map(torch.cat, zip(*blocks))):
+        deviation, mean = torch.std_mean(cut, dim=(0, 1, 2))
+        points = (cut - mean) / deviation.clamp(min=1e-8)
+        found[pixels.shape[1] >> level] = points.flatten(1)
+    return found
+
+
+def sliced_wasserstein(points, others, random, directions=512):
+    """Mean distance of two sets of points (N, D) as seen along random directions.
+
+    Along one direction it is the mean of |a - b| over the sorted pairs (Rabin et al. 2011).
+    """
+    distances = []
+    for _ in range(0, directions, 64):
+        axes = F.normalize(torch.randn(points.shape[1], 64, generator=random), dim=0)
+        # NumPy sorts ten times as fast as torch does on a CPU.
+        one, other = (np.sort((each @ axes).T.numpy()) for each in (points, others))
+        distances.append(np.abs(one - other).mean(dtype=np.float64))
+    return float(np.mean(distances))
+
+
+def swd(points, others, seed=1):
+    """Sliced Wasserstein distance x 1000 for each scale, from the descriptors of two image sets.
+
+    It is 0 for the same images. What two sets of real images have is what chance makes of it.
+    """
+    random = torch.Generator().manual_seed(seed)
+    return {side: 1000 * sliced_wasserstein(points[side], others[side], random) for side in points}
+
+
+# --- distances in the features of an Inception net
+
+
+def inception_figures(pixels, others, cache_name, config):
+    """FID, KID x 1000 with its spread, precision and recall by torch-fidelity, as a dict.
+
+    pixels: generated images, others: real ones; uint8 (N, H, W, C). The features of others are kept
+    in config.cache_dir under cache_name. Sources: Heusel et al. 2017 (FID), Binkowski et al. 2018
+    (KID), Kynkaanniemi et al. 2019 (precision and recall).
+    Raises RunError where the net's weights are not to be had.
+    """
+    import torch_fidelity  # slow to load
+
+    def dataset(images):
+        images = torch.tensor(images).permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
+        return Subset(images, range(len(images)))
+
+    if config.inception_weights:
+        try:  # torch-fidelity would run what code there is in the file
+            torch.load(config.inception_weights, weights_only=True)
+        except Exception as error:  # torch.load raises many kinds
+            raise no_weights(error) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of more workers than cores
+            figures = torch_fidelity.calculate_metrics(
+                input1=dataset(pixels),  # the generated ones, for precision and recall
+                input2=dataset(others),
+                input2_cache_name=cache_name,
+                cache_root=config.cache_dir,
+                fid=True,
+                kid=True,
+                prc=True,
+                kid_subset_size=min(1000, len(pixels)),
+                feature_extractor_weights_path=config.inception_weights or None,
+                cuda=choose_device(config.device).type == "cuda",
+                verbose=False,
+            )
+    except URLError as error:
+        raise no_weights(error) from error
+    return {
+        "FID": figures["frechet_inception_distance"],
+        "KID": 1000 * figures["kernel_inception_distance_mean"],
+        "+-": 1000 * figures["kernel_inception_distance_std"],
+        "precision": figures["precision"],
+        "recall": figures["recall"],
+    }
+
+
+def no_weights(error):
+    """What to do where the Inception net's weights are not to be had, as a RunError."""
+    return RunError(
+        f"the Inception net's weights cannot be loaded ({error}); get {INCEPTION_URL} and name the "
+        "file with --inception-weights."
+    )
+
+
+# --- the evaluation
+
+
+def evaluate(config: Config) -> dict[str, dict[str, float]]:
+    """Measure what config asks for and print it as a table, with the best checkpoint named.
+
+    Returns the figures of each checkpoint by its path, and by REAL those of other real images: what
+    a perfect generator would have. Raises RunError, with a sentence for the user, for bad input.
+    """
+    if not 0 <= config.seed < 2**32:
+        raise RunError(f"seed is {config.seed}; it must be from 0 to 2**32 - 1.")
+    device = choose_device(config.device)
+    paths = find_checkpoints(config.path_checkpoint)
+    image_size, _, nc = draw(paths[0], 1, config.seed, device).shape[1:]
+
+    # Real images: as many to compare with as are drawn, and as many again to show what chance does
+    data_dir = find_images(config.data_dir)
+    images, fingerprint = load_faces(data_dir, config.cache_dir, image_size, nc)
+    count = min(config.num_img, len(images) // 2)
+    if count < 8:
+        raise RunError(f"num_img is {count} (half of {data_dir}, at most); it must be 8 or more.")
+    order = np.random.default_rng(config.seed).permutation(len(images))
+    real, others = images[order[:count]], images[order[count : 2 * count]]
+    cache_name = f"{fingerprint}-{image_size}x{nc}-{count}-{config.seed}"
+
+    real_points = descriptors(real, config.seed)
+    rows = {}
+    for path in tqdm([REAL, *paths], leave=False, disable=None):
+        pixels = others if path == REAL else draw(path, count, config.seed, device)
+        features = inception_figures(pixels, real, cache_name, config) if config.inception else {}
+        distances = swd(descriptors(pixels, config.seed), real_points, config.seed)
+        rows[path] = {f"SWD {side}": distance for side, distance in distances.items()}
+        rows[path] |= {"SWD": float(np.mean(list(distances.values()))), **features}
+    print(f"{count:,} images of each kind, seed {config.seed}, against {data_dir}")
+    print_table(rows)
+
+    # The best one's first faces, and the real images most like them
+    judge = "FID" if config.inception else "SWD"
+    best = min(paths, key=lambda path: rows[path][judge])
+    faces = draw(best, 8, config.seed, device)
+    picture = new_folder(config.out_dir, "evaluation") / "nearest.png"
+    both = np.concatenate([faces, nearest(faces, images)])
+    save_grid(to_images(torch.tensor(both)), picture)
+    print(f"Best by {judge}: {best}")
+    print(f"Its first 8 faces, each above the real image most like it: {picture}")
+    return rows
+
+
+def find_checkpoints(path):
+    """The paths of a run's checkpoints, or of the one file; if path is empty, of the newest run."""
+    newest, _ = find_checkpoint(path)
+    run = Path(newest).parent
+    whole_run = Path(path).is_dir() or (not path and checkpoint_paths(run))
+    return [str(each) for each in (checkpoint_paths(run) if whole_run else [newest])]
+
+
+def draw(path, count, seed, device):
+    """The first `count` faces of a seed by a checkpoint's generator, uint8 (count, H, W, nc)."""
+    generator = load_generator(path, load_checkpoint(path)).to(device)
+    blocks = draw_noise(count, generator.main[0].in_channels, seed)
+    pixels = [to_pixels(generate(generator, noise.to(device))) for noise in blocks]
+    return torch.cat(pixels)[:count].permute(0, 2, 3, 1).contiguous().numpy()
+
+
+def nearest(pixels, others):
+    """Of each image (n, H, W, C), the one of others (N, H, W, C) with the least squared difference.
+
+    Both uint8; others may be memory-mapped. Gives (n, H, W, C).
+    """
+    wanted = torch.tensor(pixels).flatten(1).float()
+    starts = range(0, len(others), 1024)
+    blocks = (torch.tensor(others[start : start + 1024]).flatten(1).float() for start in starts)
+    distances = torch.cat([torch.cdist(wanted, block) for block in blocks], dim=1)
+    return others[distances.argmin(dim=1).numpy()]
+
+
+def print_table(rows):
+    """Print {name: {column: number}} with aligned columns."""
+    width = max(map(len, rows))
+    columns = list(next(iter(rows.values())))
+    print(" " * width, *(f"{column:>9}" for column in columns))
+    for name, figures in rows.items():
+        print(f"{name:{width}}", *(f"{figures[column]:9.2f}" for column in columns))
+
+
+def main():
+    evaluate(tyro.cli(Config))
+
+
+if __name__ == "__main__":
+    run_as_script(main)
