@@ -273,7 +273,7 @@ def load_checkpoint(path):
         raise RunError(
             f"{path} has no generator in it: neither g_model_state_dict nor a bare state dict."
         )
-    for name in ("g_model_state_dict", "d_model_state_dict"):
+    for name in ("g_model_state_dict", "g_ema_model_state_dict", "d_model_state_dict"):
         if is_state_dict(checkpoint.get(name)):
             plain = {
                 key.replace("_orig_mod.", ""): value for key, value in checkpoint[name].items()

@@ -13,6 +13,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -77,6 +78,7 @@ class Config:
     beta1: float = 0.5  # Adam's first beta (the second is 0.999)
     real_label: float = 1.0  # D's target for real images (0.9: label smoothing)
     fake_label: float = 0.0  # D's target for generated images (0.1: label smoothing)
+    ema_decay: float = 0.0  # draw with a moving average of G's weights, of this decay (0: none)
     seed: int = 1  # same seed, same run
     device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
     bf16: bool = True  # compute in bfloat16 on GPUs that have it
@@ -132,6 +134,27 @@ def train_step(real, noise, generator, discriminator, optimizer_g, optimizer_d, 
     return torch.stack([loss_d, loss_g, *probabilities]).detach()
 
 
+@torch.no_grad()
+def update_ema(ema, generator, decay):
+    """One iteration of the moving average of the weights (Yazici et al. 2019, arXiv:1806.04498)."""
+    for mean, weight in zip(ema.parameters(), generator.parameters()):
+        mean.lerp_(weight, 1 - decay)
+
+
+@torch.no_grad()
+def count_statistics(ema, nz, seed):
+    """Count BatchNorm's statistics anew, over 2,048 noises; no training step has run these weights."""
+    random = torch.Generator().manual_seed(seed)
+    device = next(ema.parameters()).device
+    for layer in ema.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.reset_running_stats()
+            layer.momentum = None  # all batches count the same
+    ema.train()
+    for _ in range(32):
+        ema(torch.randn(64, nz, 1, 1, generator=random).to(device))
+
+
 def train(config: Config) -> Path:
     """Train as config says, or go on with the run folder config.resume. Returns the run's folder.
 
@@ -168,6 +191,7 @@ def train(config: Config) -> Path:
     for net in (generator, discriminator):
         net.initialize_weights()
         net.to(device, memory_format=torch.channels_last)  # the layout that convolutions prefer
+    ema = deepcopy(generator) if config.ema_decay else None
     fixed_noise = torch.randn(64, config.nz, 1, 1).to(device)  # for the picture of each epoch
 
     # Optimizers
@@ -179,6 +203,8 @@ def train(config: Config) -> Path:
         try:
             generator.load_state_dict(checkpoint["g_model_state_dict"])
             discriminator.load_state_dict(checkpoint["d_model_state_dict"])
+            if ema:
+                ema.load_state_dict(checkpoint["g_ema_model_state_dict"])
             acceleration.load_optimizer(optimizer_g, checkpoint["g_optimizer_state_dict"])
             acceleration.load_optimizer(optimizer_d, checkpoint["d_optimizer_state_dict"])
             set_random_state(checkpoint["random_state"])
@@ -220,7 +246,11 @@ def train(config: Config) -> Path:
         )
 
     def one_step(real, noise):
-        return train_step(real, noise, generator, discriminator, optimizer_g, optimizer_d, config)
+        nets = generator, discriminator
+        numbers = train_step(real, noise, *nets, optimizer_g, optimizer_d, config)
+        if ema:
+            update_ema(ema, generator, config.ema_decay)
+        return numbers
 
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # measure which algorithm is fastest
@@ -287,9 +317,12 @@ def train(config: Config) -> Path:
                 "d_optimizer_state_dict": optimizer_d.state_dict(),
                 "random_state": get_random_state(),
             }
+            if ema and rank == 0:
+                count_statistics(ema, config.nz, config.seed)
+                checkpoint["g_ema_model_state_dict"] = ema.state_dict()
             ending = stop or epoch + 1 == config.num_epochs
             if rank == 0:
-                pictures = generate(generator, fixed_noise).cpu() if epoch_done else None
+                pictures = generate(ema or generator, fixed_noise).cpu() if epoch_done else None
                 if not (ending or (epoch + 1) % config.checkpoint_interval == 0):
                     checkpoint = None
                 written.result()  # raises what went wrong in the epoch before
@@ -348,6 +381,7 @@ def check_config(config):
         "beta1": (0 <= config.beta1 < 1, "at least 0 and below 1"),
         "real_label": (0 <= config.real_label <= 1, "from 0 to 1"),
         "fake_label": (0 <= config.fake_label <= 1, "from 0 to 1"),
+        "ema_decay": (0 <= config.ema_decay < 1, "at least 0 and below 1"),
         "seed": (0 <= config.seed < 2**32, "from 0 to 2**32 - 1"),
         "checkpoint_interval": (config.checkpoint_interval >= 1, "1 or more"),
         "keep_checkpoints": (config.keep_checkpoints >= 0, "0 (all) or more"),

@@ -42,6 +42,7 @@ class Config:
     num_img: int = 2000  # images of each kind (fewer if data_dir has not twice as many)
     inception: bool = False  # FID, KID, precision and recall too; weights are downloaded once
     inception_weights: str = ""  # file of these weights, where there is no network
+    raw: bool = False  # the generator itself, even if the checkpoint has an average of its weights
     device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
     seed: int = 1  # same seed, same figures
     cache_dir: str = "data/cache"  # where decoded images are kept; may be deleted at any time
@@ -207,7 +208,7 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
         raise RunError(f"seed is {config.seed}; it must be from 0 to 2**32 - 1.")
     device = choose_device(config.device)
     paths = find_checkpoints(config.path_checkpoint)
-    image_size, _, nc = draw(paths[0], 1, config.seed, device).shape[1:]
+    image_size, _, nc = draw(paths[0], 1, config, device).shape[1:]
 
     # Real images: as many to compare with as are drawn, and as many again to show what chance does
     data_dir = find_images(config.data_dir)
@@ -222,7 +223,7 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
     real_points = descriptors(real, config.seed)
     rows = {}
     for path in tqdm([REAL, *paths], leave=False, disable=None):
-        pixels = others if path == REAL else draw(path, count, config.seed, device)
+        pixels = others if path == REAL else draw(path, count, config, device)
         features = inception_figures(pixels, real, cache_name, config) if config.inception else {}
         distances = swd(descriptors(pixels, config.seed), real_points, config.seed)
         rows[path] = {f"SWD {side}": distance for side, distance in distances.items()}
@@ -233,7 +234,7 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
     # The best one's first faces, and the real images most like them
     judge = "FID" if config.inception else "SWD"
     best = min(paths, key=lambda path: rows[path][judge])
-    faces = draw(best, 8, config.seed, device)
+    faces = draw(best, 8, config, device)
     picture = new_folder(config.out_dir, "evaluation") / "nearest.png"
     both = np.concatenate([faces, nearest(faces, images)])
     save_grid(to_images(torch.tensor(both)), picture)
@@ -250,10 +251,10 @@ def find_checkpoints(path):
     return [str(each) for each in (checkpoint_paths(run) if whole_run else [newest])]
 
 
-def draw(path, count, seed, device):
+def draw(path, count, config, device):
     """The first `count` faces of a seed by a checkpoint's generator, uint8 (count, H, W, nc)."""
-    generator = load_generator(path, load_checkpoint(path)).to(device)
-    blocks = draw_noise(count, generator.main[0].in_channels, seed)
+    generator = load_generator(path, load_checkpoint(path), config.raw).to(device)
+    blocks = draw_noise(count, generator.main[0].in_channels, config.seed)
     pixels = [to_pixels(generate(generator, noise.to(device))) for noise in blocks]
     return torch.cat(pixels)[:count].permute(0, 2, 3, 1).contiguous().numpy()
 

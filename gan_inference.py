@@ -42,6 +42,7 @@ class Config:
     """Draw faces. Every constant can be edited in gan_inference.py or given as a flag."""
 
     path_checkpoint: str = ""  # file or run folder; empty: your newest run, else released weights
+    raw: bool = False  # the generator itself, even if the checkpoint has an average of its weights
     device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
     seed: int = 1  # same seed, same faces
     num_img: int = 64  # how many faces to draw
@@ -109,7 +110,7 @@ def sample(config: Config) -> list[Path]:
 
     # The generator: its sizes are read off the weights
     path, checkpoint = find_checkpoint(config.path_checkpoint)
-    generator = load_generator(path, checkpoint).to(device)
+    generator = load_generator(path, checkpoint, config.raw).to(device)
     nz = generator.main[0].in_channels
     if config.walk is not None and not 0 <= config.walk < nz:
         raise RunError(f"walk is {config.walk}; this z_idx must be from 0 to {nz - 1} for {path}.")
@@ -163,10 +164,16 @@ def find_checkpoint(path):
     )
 
 
-def load_generator(path, checkpoint):
-    """The Generator of a checkpoint from path; RunError where its weights are not of one."""
+def load_generator(path, checkpoint, raw=False):
+    """The Generator of a checkpoint from path: the average of its weights, if it has one and not raw.
+
+    Raises RunError where its weights are not of one.
+    """
+    own = checkpoint["g_model_state_dict"]
     try:
-        return Generator.from_state_dict(checkpoint["g_model_state_dict"])
+        return Generator.from_state_dict(
+            own if raw else checkpoint.get("g_ema_model_state_dict", own)
+        )
     except ValueError as error:
         raise RunError(f"{path} holds no DCGAN generator: {error}.") from error
 

@@ -86,6 +86,18 @@ def test_every_known_format_gives_the_grid(trained, tmp_path, call, name, zipped
     assert np.array_equal(picture, grid_of(trained))
 
 
+def test_the_average_of_the_weights_draws_unless_raw_is_asked_for(trained, tmp_path, call):
+    raw = Generator(NZ, 4)
+    states = {"g_model_state_dict": raw.state_dict()}
+    states["g_ema_model_state_dict"] = with_prefix("module.", trained)
+    torch.save(states, tmp_path / "averaged.pkl")
+    flags = ["--path-checkpoint", tmp_path / "averaged.pkl", "--num-img", 4]
+    assert call(run_main, *flags) == call(run_main, *flags, "--raw") == (0, "")
+    for number, generator in [(1, trained), (2, raw)]:
+        picture = np.asarray(Image.open(tmp_path / f"samples/sample{number}/faces.png"))
+        assert np.array_equal(picture, grid_of(generator))
+
+
 def test_the_default_is_the_newest_run_then_the_released_weights(
     trained, finished_run, tmp_path, call, monkeypatch
 ):

@@ -85,6 +85,44 @@ def test_the_nets_learn_and_the_pictures_do_not_disturb_them(tiny, monkeypatch):
         assert 1e-5 < moved < 0.01
 
 
+def test_the_average_of_the_weights_has_statistics_of_its_own(tiny, monkeypatch):
+    weights, step = [], gan_demo.train_step
+
+    def recording_step(real, noise, generator, *rest):
+        if not weights:
+            weights.append(generator.main[0].weight.detach().clone())
+        numbers = step(real, noise, generator, *rest)
+        weights.append(generator.main[0].weight.detach().clone())
+        return numbers
+
+    plain = train(tiny())
+    monkeypatch.setattr(gan_demo, "train_step", recording_step)
+    averaged = train(tiny(ema_decay=0.9))
+    checkpoint = newest_checkpoint(averaged)[1]
+    expected = weights[0]
+    for weight in weights[1:]:
+        expected = 0.9 * expected + 0.1 * weight
+    ema = checkpoint.pop("g_ema_model_state_dict")
+    torch.testing.assert_close(ema["main.0.weight"], expected)
+
+    # BatchNorm's means are those of what this very layer gives.
+    noise = torch.randn(2048, 8, 1, 1, generator=torch.Generator().manual_seed(1))
+    maps = torch.nn.functional.conv_transpose2d(noise, ema["main.0.weight"])
+    torch.testing.assert_close(
+        ema["main.1.running_mean"], maps.mean((0, 2, 3)), rtol=1e-3, atol=1e-5
+    )
+
+    # The pictures are the average's; all else is as without it.
+    assert (averaged / "metrics.csv").read_bytes() == (plain / "metrics.csv").read_bytes()
+    for key, value in newest_checkpoint(plain)[1]["g_model_state_dict"].items():
+        assert torch.equal(value, checkpoint["g_model_state_dict"][key])
+    assert (averaged / "epoch_001.png").read_bytes() != (plain / "epoch_001.png").read_bytes()
+
+    monkeypatch.undo()
+    resumed = train(tiny(ema_decay=0.9, num_epochs=1))
+    assert_same_run(train(replace(saved_config(str(resumed)), num_epochs=2)), averaged)
+
+
 def test_the_optimizers_are_those_of_the_config(tiny):
     checkpoint = newest_checkpoint(train(tiny(num_epochs=1, lr=0.003, beta1=0.25)))[1]
     for name in ("g_optimizer_state_dict", "d_optimizer_state_dict"):
@@ -295,7 +333,7 @@ def test_tensorboard_gets_scalars_and_pictures(tiny):
 def test_bad_constants_are_found_before_any_work(tiny):
     bad = {
         "image_size": 48, "nc": 2, "nz": 0, "ngf": 0, "ndf": -1, "num_epochs": 0, "batch_size": 0,
-        "lr": 0.0, "beta1": 1.0, "real_label": 1.1, "fake_label": -0.1, "seed": -1,
+        "lr": 0.0, "beta1": 1.0, "ema_decay": 1.0, "real_label": 1.1, "fake_label": -0.1, "seed": -1,
         "checkpoint_interval": 0, "keep_checkpoints": -1, "log_interval": -1, "max_images": -1,
     }  # fmt: skip
     for name, value in bad.items():
