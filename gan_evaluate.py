@@ -6,6 +6,7 @@ python gan_evaluate.py --inception                              # FID, KID, prec
 python gan_evaluate.py --help                                   # all constants below are also flags
 """
 
+import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class Config:
     """Measure faces. Every constant can be edited in gan_evaluate.py or given as a flag."""
 
     path_checkpoint: str = ""  # file or run folder (each of its checkpoints); empty: newest run
-    data_dir: str = CELEBA_DIR  # folder or .zip of real images to compare with
+    data_dir: str = ""  # folder or .zip of real images; empty: those that the run was trained on
     num_img: int = 2000  # images of each kind (fewer if data_dir has not twice as many)
     inception: bool = False  # FID, KID, precision and recall too; weights are downloaded once
     inception_weights: str = ""  # file of these weights, where there is no network
@@ -211,7 +212,7 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
     image_size, _, nc = draw(paths[0], 1, config, device).shape[1:]
 
     # Real images: as many to compare with as are drawn, and as many again to show what chance does
-    data_dir = find_images(config.data_dir)
+    data_dir = find_images(config.data_dir or trained_on(paths[0]))
     images, fingerprint = load_faces(data_dir, config.cache_dir, image_size, nc)
     count = min(config.num_img, len(images) // 2)
     if count < 8:
@@ -249,6 +250,14 @@ def find_checkpoints(path):
     run = Path(newest).parent
     whole_run = Path(path).is_dir() or (not path and checkpoint_paths(run))
     return [str(each) for each in (checkpoint_paths(run) if whole_run else [newest])]
+
+
+def trained_on(path):
+    """The data_dir of the run that a checkpoint lies in; without a run, CelebA's."""
+    try:
+        return json.loads((Path(path).parent / "config.json").read_text())["data_dir"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return CELEBA_DIR
 
 
 def draw(path, count, config, device):

@@ -161,7 +161,7 @@ def find_images(data_dir):
             return f"{data_dir}.zip"
         print(
             f"No CelebA at {CELEBA_DIR} or {CELEBA_DIR}.zip (get img_align_celeba.zip from "
-            f"{CELEBA_PAGE} and put it there); training on drawn faces.",
+            f"{CELEBA_PAGE} and put it there); going on with drawn faces.",
             flush=True,
         )
         data_dir = DRAWN_FACES

@@ -210,6 +210,8 @@ def test_each_checkpoint_of_a_run_is_measured_and_the_best_named(settings, tmp_p
     picture = tmp_path / "evaluations/evaluation1/nearest.png"
     assert Image.open(picture).size == (8 * 34 + 2, 2 * 34 + 2)
 
+    assert rows == evaluate(Config(**settings | {"data_dir": ""}))  # the run's own images
+
     alone = evaluate(Config(**settings | {"path_checkpoint": names[1]}))
     assert list(alone) == [REAL, names[1]] and alone[names[1]] == rows[names[1]]
     assert alone[REAL] == rows[REAL]
