@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,7 @@ from common_tools import (
     drop_later_files,
     generate,
     get_random_state,
+    load_checkpoint,
     new_folder,
     newest_checkpoint,
     numbered,
@@ -50,6 +52,8 @@ from common_tools import (
     writing,
 )
 from dcgan import IMAGE_SIZES, Discriminator, Generator
+from diffaugment import CHANGES, augment
+from gan_inference import load_generator
 from my_dataset import FaceBatches, find_images, load_faces, to_images
 
 
@@ -75,10 +79,14 @@ class Config:
     num_epochs: int = 20  # times through all the images
     batch_size: int = 64  # images in one iteration (of each process, under torchrun)
     lr: float = 0.0002  # learning rate of both Adam optimizers
+    lr_d: float = 0.0  # that of D's, if it is to be another one (0: lr)
     beta1: float = 0.5  # Adam's first beta (the second is 0.999)
     real_label: float = 1.0  # D's target for real images (0.9: label smoothing)
     fake_label: float = 0.0  # D's target for generated images (0.1: label smoothing)
+    diffaugment: str = ""  # changes D sees: color, translation, cutout, shift; with commas
     ema_decay: float = 0.0  # draw with a moving average of G's weights, of this decay (0: none)
+    lr_decay_epochs: int = 0  # epochs after which lr falls to a tenth, again and again (0: never)
+    init_from: str = ""  # checkpoint whose weights to start from, instead of random ones
     seed: int = 1  # same seed, same run
     device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
     bf16: bool = True  # compute in bfloat16 on GPUs that have it
@@ -92,9 +100,20 @@ class Config:
     resume: str = ""  # run folder to go on with, or "latest" for the newest in out_dir
 
 
+# The chapter's own training, as --recipe chapter gives it; its public script lets lr fall.
+CHAPTER = {
+    "horizontal_flip": False, "batch_size": 64, "lr": 0.0002, "lr_d": 0.0, "beta1": 0.5,
+    "real_label": 1.0, "fake_label": 0.0, "diffaugment": "", "ema_decay": 0.0, "lr_decay_epochs": 8,
+}  # fmt: skip
+
 # What may differ from a run's config.json on resuming; all else would make it another run.
 FREE_TO_CHANGE = {"cache_dir", "num_epochs", "device", "bf16", "out_dir", "checkpoint_interval"}
 FREE_TO_CHANGE |= {"keep_checkpoints", "log_interval", "tensorboard", "resume"}
+
+D_WINS = (
+    "D has been nearly always right for long, so G learns little from it; README.md, Reading the "
+    "curves, says what to do."
+)
 
 
 def train_step(real, noise, generator, discriminator, optimizer_g, optimizer_d, config):
@@ -111,8 +130,8 @@ def train_step(real, noise, generator, discriminator, optimizer_g, optimizer_d, 
 
     # (1) D: tell real from fake; two passes, so that BatchNorm sees the two batches apart
     with half:
-        fake = generator(noise)
-        logits_real = discriminator(real, logits=True)
+        fake = augment(generator(noise), config.diffaugment)
+        logits_real = discriminator(augment(real, config.diffaugment), logits=True)
         logits_fake = discriminator(fake.detach(), logits=True)
     loss_d = loss(logits_real, config.real_label) + loss(logits_fake, config.fake_label)
     optimizer_d.zero_grad()
@@ -135,15 +154,16 @@ def train_step(real, noise, generator, discriminator, optimizer_g, optimizer_d, 
 
 
 @torch.no_grad()
-def update_ema(ema, generator, decay):
-    """One iteration of the moving average of the weights (Yazici et al. 2019, arXiv:1806.04498)."""
+def update_ema(ema, generator, share):
+    """Let the moving average of the weights (Yazici et al. 2019, arXiv:1806.04498) take over a
+    share of the newest ones: a tensor of one number, 1 - decay."""
     for mean, weight in zip(ema.parameters(), generator.parameters()):
-        mean.lerp_(weight, 1 - decay)
+        mean.lerp_(weight, share)
 
 
 @torch.no_grad()
 def count_statistics(ema, nz, seed):
-    """Count BatchNorm's statistics anew, over 2,048 noises; no training step has run these weights."""
+    """Count BatchNorm's statistics anew, over 512 noises; no training step has run these weights."""
     random = torch.Generator().manual_seed(seed)
     device = next(ema.parameters()).device
     for layer in ema.modules():
@@ -151,8 +171,29 @@ def count_statistics(ema, nz, seed):
             layer.reset_running_stats()
             layer.momentum = None  # all batches count the same
     ema.train()
-    for _ in range(32):
+    for _ in range(8):
         ema(torch.randn(64, nz, 1, 1, generator=random).to(device))
+
+
+def initial_weights(generator, discriminator, checkpoint, path):
+    """Take over the weights of a checkpoint from path: of its generator the average, if it has one.
+
+    Where it has no discriminator, that stays as it is. Raises RunError where the sizes differ.
+    """
+    source = load_generator(path, checkpoint)
+    try:
+        generator.load_state_dict(source.state_dict())
+        if "d_model_state_dict" in checkpoint:
+            discriminator.load_state_dict(checkpoint["d_model_state_dict"])
+        else:
+            print(f"{path} has no discriminator; this run's starts from random weights.")
+    except RuntimeError as error:
+        first, *_, last = (layer for layer in source.main if hasattr(layer, "in_channels"))
+        raise RunError(
+            f"the nets of init_from {path} have other sizes than this run's (its generator: nz "
+            f"{first.in_channels}, ngf {last.in_channels}, nc {last.out_channels}); give nz, ngf, "
+            "ndf, nc and image_size as it has them."
+        ) from error
 
 
 def train(config: Config) -> Path:
@@ -168,6 +209,8 @@ def train(config: Config) -> Path:
     if config.resume:
         run = find_run(config.resume, config.out_dir)
         path, checkpoint = acceleration.from_rank_0(lambda: newest_checkpoint(run))
+    elif config.init_from:
+        checkpoint = acceleration.from_rank_0(lambda: load_checkpoint(config.init_from))
 
     # Data: image files -> one array -> batches
     with acceleration.first_on_each_machine():
@@ -190,13 +233,18 @@ def train(config: Config) -> Path:
     discriminator = Discriminator(config.nc, config.ndf, config.image_size)
     for net in (generator, discriminator):
         net.initialize_weights()
+    if config.init_from and not config.resume:
+        initial_weights(generator, discriminator, checkpoint, config.init_from)
+    for net in (generator, discriminator):
         net.to(device, memory_format=torch.channels_last)  # the layout that convolutions prefer
     ema = deepcopy(generator) if config.ema_decay else None
+    ema_share = torch.zeros((), device=device)
     fixed_noise = torch.randn(64, config.nz, 1, 1).to(device)  # for the picture of each epoch
 
     # Optimizers
     optimizer_g = acceleration.fused_adam(generator, config.lr, config.beta1)
-    optimizer_d = acceleration.fused_adam(discriminator, config.lr, config.beta1)
+    lr_d = config.lr_d or config.lr
+    optimizer_d = acceleration.fused_adam(discriminator, lr_d, config.beta1)
 
     # A run folder of its own, or everything as it was in the run to go on with
     if config.resume:
@@ -249,7 +297,7 @@ def train(config: Config) -> Path:
         nets = generator, discriminator
         numbers = train_step(real, noise, *nets, optimizer_g, optimizer_d, config)
         if ema:
-            update_ema(ema, generator, config.ema_decay)
+            update_ema(ema, generator, ema_share)
         return numbers
 
     if device.type == "cuda":
@@ -267,16 +315,21 @@ def train(config: Config) -> Path:
     done = first_epoch * images_of_epoch + images_seen
     bar = progress_bar(config.num_epochs * images_of_epoch, done, disable=rank > 0)
     curves_due = 0
+    lead, warned = 0.0, False  # how far D(x) is above D(G(z)), averaged over some 200 iterations
     writer = ThreadPoolExecutor(1)  # writes what an epoch gave while the next one trains
     written = writer.submit(int)  # nothing so far
     with bar, board or nullcontext(), writer, catch_signals() as caught:
         for epoch in range(first_epoch, config.num_epochs):
             epoch_done, stop = True, 0
             rows = []  # of metrics.csv, on the device until a block of them is full
+            decay = 0.1 ** (epoch // config.lr_decay_epochs) if config.lr_decay_epochs else 1
+            for optimizer, lr in ((optimizer_g, config.lr), (optimizer_d, lr_d)):
+                optimizer.param_groups[0]["lr"].fill_(lr * decay)
             for real in faces.epoch(epoch, images_seen):
                 seed_iteration(random, config.seed, step, rank)
                 shape = config.batch_size, config.nz, 1, 1
                 noise = torch.randn(shape, device=device, generator=random)
+                ema_share.fill_(max(1 - config.ema_decay, 9 / (10 + step)))  # forgets a run's start
                 rows.append(one_step(real, noise))
                 step, iteration, images_seen = step + 1, iteration + 1, images_seen + total_batch
                 epoch_done = images_seen + total_batch > len(images)
@@ -295,6 +348,11 @@ def train(config: Config) -> Path:
                             f"D(G(z)) {d_gz_before:.2f}/{d_gz_after:.2f} "
                         )
                         bar.update(len(block) * total_batch)
+                        for _, _, d_x, d_gz_before, _ in block:
+                            lead = 0.995 * lead + 0.005 * (d_x - d_gz_before)
+                        if lead > 0.95 * (config.real_label - config.fake_label) and not warned:
+                            warned = True
+                            bar.write(D_WINS)
                     if board:
                         for name, value in zip(METRICS, block[-1]):
                             board.add_scalar(name, value, step)
@@ -378,10 +436,16 @@ def check_config(config):
         "num_epochs": (config.num_epochs >= 1, "1 or more"),
         "batch_size": (config.batch_size >= 1, "1 or more"),
         "lr": (0 < config.lr <= 1, "above 0 and at most 1"),
+        "lr_d": (0 <= config.lr_d <= 1, "0 (lr) or more, and at most 1"),
         "beta1": (0 <= config.beta1 < 1, "at least 0 and below 1"),
         "real_label": (0 <= config.real_label <= 1, "from 0 to 1"),
         "fake_label": (0 <= config.fake_label <= 1, "from 0 to 1"),
+        "diffaugment": (
+            set(config.diffaugment.split(",")) <= {"", *CHANGES},
+            f"empty, or of {', '.join(CHANGES)} with commas between",
+        ),
         "ema_decay": (0 <= config.ema_decay < 1, "at least 0 and below 1"),
+        "lr_decay_epochs": (config.lr_decay_epochs >= 0, "0 (never) or more"),
         "seed": (0 <= config.seed < 2**32, "from 0 to 2**32 - 1"),
         "checkpoint_interval": (config.checkpoint_interval >= 1, "1 or more"),
         "keep_checkpoints": (config.keep_checkpoints >= 0, "0 (all) or more"),
@@ -441,14 +505,23 @@ def own_run(out_dir):
     return ""
 
 
+@dataclass
+class Call:
+    """What a command line says: the constants, on top of a recipe's."""
+
+    config: tyro.conf.OmitArgPrefixes[Config]
+    recipe: Literal["default", "chapter"] = "default"  # chapter: train as the chapter does
+
+
 def config_from_flags(restarted):
     """The constants with this call's flags; for a run to go on with, flags on its config.json."""
-    config = tyro.cli(Config)
-    resume = config.resume or (own_run(config.out_dir) if restarted else "")
-    if resume:
-        saved = saved_config(resume, config.out_dir)
-        config = replace(tyro.cli(Config, default=saved), resume=saved.resume)
-    return config
+    call = tyro.cli(Call, description=Config.__doc__)
+    resume = call.config.resume or (own_run(call.config.out_dir) if restarted else "")
+    config = saved_config(resume, call.config.out_dir) if resume else Config()
+    if call.recipe == "chapter":
+        config = replace(config, **CHAPTER)
+    call = tyro.cli(Call, default=Call(config, call.recipe), description=Config.__doc__)
+    return replace(call.config, resume=config.resume)
 
 
 def main():

@@ -64,7 +64,7 @@ def whole_processes(config, device, here):
     theirs += ["--workers", str(config.workers), *(["--accel"] if device.type != "cpu" else [])]
     ours = [sys.executable, ROOT / "gan_demo.py", "--data-dir", folder, "--device", str(device)]
     ours += ["--ngf", width, "--ndf", width, "--batch-size", batch, "--out-dir", Path(here, "runs")]
-    ours += ["--cache-dir", Path(here, "cache"), "--num-epochs"]
+    ours += ["--cache-dir", Path(here, "cache"), "--recipe", "chapter", "--num-epochs"]
 
     def run(command, epochs):
         subprocess.run([*map(str, command), str(epochs)], check=True, capture_output=True)
@@ -128,7 +128,7 @@ def make_step(config, device, bf16=True, captured=True):
     for net in (generator, discriminator):
         net.initialize_weights()
         net.to(device, memory_format=torch.channels_last)
-    options = gan_demo.Config(bf16=bf16)
+    options = gan_demo.Config(**gan_demo.CHAPTER, bf16=bf16)
     optimizers = [fused_adam(net, options.lr, options.beta1) for net in (generator, discriminator)]
 
     def step(real, noise):

@@ -85,6 +85,7 @@ def test_ci_runs_the_test_command(readme):
 
 def test_every_flag_in_the_readmes_exists():
     names = {field.name for script in SCRIPTS for field in fields(script.Config)}
+    names |= {field.name for field in fields(gan_demo.Call)}
     calls = re.findall(r"gan_\w+\.py(.*)", "".join(code_blocks(read("README.md"))))
     flags = set(re.findall(r"--([a-z][a-z-]+)", " ".join(calls)))
     assert len(flags) > 10

@@ -5,7 +5,7 @@ import copy
 import torch
 
 from dcgan import Discriminator, Generator
-from gan_demo import Config, train_step
+from gan_demo import CHAPTER, Config, train_step
 
 
 def chapter_iteration(real, noise, netG, netD, real_label, fake_label, lr, beta1):
@@ -44,7 +44,7 @@ def test_one_iteration_is_the_chapters_in_float64():
     before = generator.main[0].weight.detach().clone()
     real = torch.rand(6, 3, 64, 64, dtype=torch.float64) * 2 - 1
     noise = torch.randn(6, 10, 1, 1, dtype=torch.float64)
-    config = Config(real_label=0.9, fake_label=0.1, lr=0.01)
+    config = Config(**CHAPTER | {"real_label": 0.9, "fake_label": 0.1, "lr": 0.01})
 
     expected, gradients_d = chapter_iteration(
         real, noise, netG, netD, 0.9, 0.1, config.lr, config.beta1

@@ -95,18 +95,19 @@ def test_the_average_of_the_weights_has_statistics_of_its_own(tiny, monkeypatch)
         weights.append(generator.main[0].weight.detach().clone())
         return numbers
 
-    plain = train(tiny())
+    plain = train(tiny(ema_decay=0))
     monkeypatch.setattr(gan_demo, "train_step", recording_step)
-    averaged = train(tiny(ema_decay=0.9))
+    averaged = train(tiny(ema_decay=0.3))
     checkpoint = newest_checkpoint(averaged)[1]
     expected = weights[0]
-    for weight in weights[1:]:
-        expected = 0.9 * expected + 0.1 * weight
+    for number, weight in enumerate(weights[1:]):
+        share = max(0.7, 9 / (10 + number))  # more than 0.7 in the first four iterations
+        expected = (1 - share) * expected + share * weight
     ema = checkpoint.pop("g_ema_model_state_dict")
     torch.testing.assert_close(ema["main.0.weight"], expected)
 
     # BatchNorm's means are those of what this very layer gives.
-    noise = torch.randn(2048, 8, 1, 1, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(512, 8, 1, 1, generator=torch.Generator().manual_seed(1))
     maps = torch.nn.functional.conv_transpose2d(noise, ema["main.0.weight"])
     torch.testing.assert_close(
         ema["main.1.running_mean"], maps.mean((0, 2, 3)), rtol=1e-3, atol=1e-5
@@ -119,7 +120,7 @@ def test_the_average_of_the_weights_has_statistics_of_its_own(tiny, monkeypatch)
     assert (averaged / "epoch_001.png").read_bytes() != (plain / "epoch_001.png").read_bytes()
 
     monkeypatch.undo()
-    resumed = train(tiny(ema_decay=0.9, num_epochs=1))
+    resumed = train(tiny(ema_decay=0.3, num_epochs=1))
     assert_same_run(train(replace(saved_config(str(resumed)), num_epochs=2)), averaged)
 
 
@@ -333,7 +334,7 @@ def test_tensorboard_gets_scalars_and_pictures(tiny):
 def test_bad_constants_are_found_before_any_work(tiny):
     bad = {
         "image_size": 48, "nc": 2, "nz": 0, "ngf": 0, "ndf": -1, "num_epochs": 0, "batch_size": 0,
-        "lr": 0.0, "beta1": 1.0, "ema_decay": 1.0, "real_label": 1.1, "fake_label": -0.1, "seed": -1,
+        "lr": 0.0, "beta1": 1.0, "lr_decay_epochs": -1, "lr_d": 1.5, "diffaugment": "colour", "ema_decay": 1.0, "real_label": 1.1, "fake_label": -0.1, "seed": -1,
         "checkpoint_interval": 0, "keep_checkpoints": -1, "log_interval": -1, "max_images": -1,
     }  # fmt: skip
     for name, value in bad.items():
@@ -395,9 +396,92 @@ def test_a_full_disk_leaves_the_last_checkpoint_intact(images, tmp_path, call):
     assert load_checkpoint(run / "checkpoint_1_epoch.pkl")["step"] == 6
 
 
-def test_the_defaults_are_the_chapters():
-    config = Config()
-    assert (config.image_size, config.nc, config.nz, config.ngf, config.ndf) == (64, 3, 100, 64, 64)
-    assert (config.batch_size, config.num_epochs, config.lr, config.beta1) == (64, 20, 0.0002, 0.5)
-    assert (config.real_label, config.fake_label, config.seed) == (1, 0, 1)
-    assert (config.checkpoint_interval, config.keep_checkpoints) == (1, 3)
+def test_the_recipe_of_the_chapter_is_its_own_and_flags_beside_it_win(monkeypatch):
+    def config(flags=""):
+        monkeypatch.setattr(sys, "argv", ["gan_demo.py", *flags.split()])
+        return gan_demo.config_from_flags(restarted=False)
+
+    assert config() == Config()
+    chapter = config("--recipe chapter")
+    assert chapter == Config(**gan_demo.CHAPTER)
+    assert (chapter.image_size, chapter.nc, chapter.nz, chapter.ngf) == (64, 3, 100, 64)
+    assert (chapter.ndf, chapter.num_epochs, chapter.max_images) == (64, 20, 0)
+    assert (chapter.batch_size, chapter.lr, chapter.beta1) == (64, 0.0002, 0.5)
+    assert (chapter.real_label, chapter.fake_label, chapter.seed) == (1, 0, 1)
+    assert not chapter.horizontal_flip and not chapter.ema_decay and chapter.lr_decay_epochs == 8
+    assert not chapter.lr_d and not chapter.diffaugment
+    for flags in ("--recipe chapter --real-label 0.9", "--real-label 0.9 --recipe chapter"):
+        assert config(flags) == replace(chapter, real_label=0.9)
+
+
+def test_resuming_with_the_other_recipe_is_refused(tiny, tmp_path, call):
+    train(tiny(**{**gan_demo.CHAPTER, "batch_size": 8}, num_epochs=1))
+    again = "--resume latest --out-dir log --num-epochs 2 --recipe chapter"
+    code, error = call(gan_demo.main, *again.split())
+    assert code == 2 and "batch_size is 64, but" in error
+    code, error = call(gan_demo.main, *again.split(), "--batch-size", 8)
+    assert code == 0, error
+
+
+def test_the_learning_rate_falls_to_a_tenth_and_again(tiny, monkeypatch):
+    rates, step = [], gan_demo.train_step
+
+    def recording_step(real, noise, generator, discriminator, *optimizers_and_config):
+        for optimizer in optimizers_and_config[:2]:
+            rates.append(optimizer.param_groups[0]["lr"].item())
+        return step(real, noise, generator, discriminator, *optimizers_and_config)
+
+    monkeypatch.setattr(gan_demo, "train_step", recording_step)
+    run = train(tiny(lr=0.001, lr_d=0.004, lr_decay_epochs=2, num_epochs=3))
+    both = np.array([0.001, 0.004])
+    assert rates == pytest.approx(np.concatenate([*6 * [both], *3 * [both / 10]]))
+    rates.clear()
+    train(replace(saved_config(str(run)), num_epochs=5))  # a resumed run knows where it is
+    assert rates == pytest.approx(np.concatenate([*3 * [both / 10], *3 * [both / 100]]))
+
+
+def test_a_run_may_start_from_other_weights(tiny, tmp_path, capsys):
+    source = train(tiny(ema_decay=0.9, num_epochs=1))
+    path = source / "checkpoint_0_epoch.pkl"
+    checkpoint = load_checkpoint(path)
+    still = {"lr": 1e-9, "ema_decay": 0.0, "num_epochs": 1}
+    run = train(tiny(**still, init_from=str(path)))
+    started = load_checkpoint(run / "checkpoint_0_epoch.pkl")
+    for net, origin in [
+        ("g_model_state_dict", "g_ema_model_state_dict"),
+        ("d_model_state_dict", "d_model_state_dict"),
+    ]:
+        for name, parameter in started[net].items():
+            if name.endswith("weight"):
+                torch.testing.assert_close(parameter, checkpoint[origin][name])
+
+    # A bare generator, in half precision too; then the run goes on without that file.
+    bare = tmp_path / "generator.pth"
+    half = {name: value.half() for name, value in checkpoint["g_ema_model_state_dict"].items()}
+    torch.save(half, bare)
+    capsys.readouterr()
+    run = train(tiny(**still, init_from=str(bare)))
+    assert "has no discriminator" in capsys.readouterr().out
+    started = load_checkpoint(run / "checkpoint_0_epoch.pkl")["g_model_state_dict"]
+    torch.testing.assert_close(started["main.0.weight"], half["main.0.weight"].float())
+    bare.unlink()
+    train(replace(saved_config(str(run)), num_epochs=2))
+
+    for wrong in ({"ngf": 4}, {"nz": 9}, {"image_size": 64}):
+        with pytest.raises(RunError, match="have other sizes than this run's .* nz 8, ngf 8, nc 3"):
+            train(tiny(**wrong, init_from=str(path)))
+    with pytest.raises(RunError, match="checkpoint missing does not exist"):
+        train(tiny(init_from="missing"))
+
+
+def test_a_discriminator_that_wins_for_long_is_told_of_once(tiny, monkeypatch, capsys):
+    def printed(d_x, d_gz):
+        numbers = torch.tensor([0.01, 9.0, d_x, d_gz, 0.0])
+        monkeypatch.setattr(gan_demo, "train_step", lambda *_: numbers)
+        train(tiny(num_epochs=300, checkpoint_interval=300, real_label=0.9, ema_decay=0))
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(gan_demo, "save_grid", lambda *_: None)
+    monkeypatch.setattr(gan_demo, "save_animation", lambda *_, **__: None)
+    assert printed(0.899, 0.001).count("README.md, Reading the curves") == 1
+    assert "README.md" not in printed(0.75, 0.1)
