@@ -4,6 +4,7 @@ import copy
 
 import torch
 
+import gan_demo
 from dcgan import Discriminator, Generator
 from gan_demo import CHAPTER, Config, train_step
 
@@ -63,3 +64,22 @@ def test_one_iteration_is_the_chapters_in_float64():
     for parameter, gradient in zip(discriminator.parameters(), gradients_d, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)  # the step of G left them alone
     assert (generator.main[0].weight - before).abs().max() > 0.001
+
+
+def test_both_real_and_fake_images_are_changed_before_D_sees_them(monkeypatch):
+    policies = []
+
+    def all_gray(images, policy):
+        policies.append(policy)
+        return 0 * images
+
+    monkeypatch.setattr(gan_demo, "augment", all_gray)
+    torch.manual_seed(0)
+    nets = Generator(nz=10, ngf=8), Discriminator(ndf=8)
+    before = nets[0].main[0].weight.detach().clone()
+    optimizers = [torch.optim.Adam(net.parameters(), lr=0.01) for net in nets]
+    real, noise = torch.rand(6, 3, 64, 64), torch.randn(6, 10, 1, 1)
+    numbers = train_step(real, noise, *nets, *optimizers, Config(diffaugment="color,shift"))
+    assert set(policies) == {"color,shift"}
+    assert numbers[2] == numbers[3]  # D sees the same of both
+    assert torch.equal(nets[0].main[0].weight, before)  # and nothing that G could learn from

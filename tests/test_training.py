@@ -95,9 +95,9 @@ def test_the_average_of_the_weights_has_statistics_of_its_own(tiny, monkeypatch)
         weights.append(generator.main[0].weight.detach().clone())
         return numbers
 
-    plain = train(tiny(ema_decay=0))
+    plain = train(tiny(ema_decay=0, lr=0.01))
     monkeypatch.setattr(gan_demo, "train_step", recording_step)
-    averaged = train(tiny(ema_decay=0.3))
+    averaged = train(tiny(ema_decay=0.3, lr=0.01))
     checkpoint = newest_checkpoint(averaged)[1]
     expected = weights[0]
     for number, weight in enumerate(weights[1:]):
@@ -120,7 +120,7 @@ def test_the_average_of_the_weights_has_statistics_of_its_own(tiny, monkeypatch)
     assert (averaged / "epoch_001.png").read_bytes() != (plain / "epoch_001.png").read_bytes()
 
     monkeypatch.undo()
-    resumed = train(tiny(ema_decay=0.3, num_epochs=1))
+    resumed = train(tiny(ema_decay=0.3, lr=0.01, num_epochs=1))
     assert_same_run(train(replace(saved_config(str(resumed)), num_epochs=2)), averaged)
 
 
