@@ -33,6 +33,7 @@ from common_tools import (
     drop_later_files,
     generate,
     get_random_state,
+    is_state_dict,
     load_checkpoint,
     new_folder,
     newest_checkpoint,
@@ -161,41 +162,6 @@ def update_ema(ema, generator, share):
         mean.lerp_(weight, share)
 
 
-@torch.no_grad()
-def count_statistics(ema, nz, seed):
-    """Count BatchNorm's statistics anew, over 512 noises; no training step has run these weights."""
-    random = torch.Generator().manual_seed(seed)
-    device = next(ema.parameters()).device
-    for layer in ema.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.reset_running_stats()
-            layer.momentum = None  # all batches count the same
-    ema.train()
-    for _ in range(8):
-        ema(torch.randn(64, nz, 1, 1, generator=random).to(device))
-
-
-def initial_weights(generator, discriminator, checkpoint, path):
-    """Take over the weights of a checkpoint from path: of its generator the average, if it has one.
-
-    Where it has no discriminator, that stays as it is. Raises RunError where the sizes differ.
-    """
-    source = load_generator(path, checkpoint)
-    try:
-        generator.load_state_dict(source.state_dict())
-        if "d_model_state_dict" in checkpoint:
-            discriminator.load_state_dict(checkpoint["d_model_state_dict"])
-        else:
-            print(f"{path} has no discriminator; this run's starts from random weights.")
-    except RuntimeError as error:
-        first, *_, last = (layer for layer in source.main if hasattr(layer, "in_channels"))
-        raise RunError(
-            f"the nets of init_from {path} have other sizes than this run's (its generator: nz "
-            f"{first.in_channels}, ngf {last.in_channels}, nc {last.out_channels}); give nz, ngf, "
-            "ndf, nc and image_size as it has them."
-        ) from error
-
-
 def train(config: Config) -> Path:
     """Train as config says, or go on with the run folder config.resume. Returns the run's folder.
 
@@ -233,12 +199,11 @@ def train(config: Config) -> Path:
     discriminator = Discriminator(config.nc, config.ndf, config.image_size)
     for net in (generator, discriminator):
         net.initialize_weights()
+        net.to(device, memory_format=torch.channels_last)  # the layout that convolutions prefer
     if config.init_from and not config.resume:
         initial_weights(generator, discriminator, checkpoint, config.init_from)
-    for net in (generator, discriminator):
-        net.to(device, memory_format=torch.channels_last)  # the layout that convolutions prefer
     ema = deepcopy(generator) if config.ema_decay else None
-    ema_share = torch.zeros((), device=device)
+    ema_share = torch.zeros((), device=device)  # a tensor, so that a captured step sees it change
     fixed_noise = torch.randn(64, config.nz, 1, 1).to(device)  # for the picture of each epoch
 
     # Optimizers
@@ -329,7 +294,8 @@ def train(config: Config) -> Path:
                 seed_iteration(random, config.seed, step, rank)
                 shape = config.batch_size, config.nz, 1, 1
                 noise = torch.randn(shape, device=device, generator=random)
-                ema_share.fill_(max(1 - config.ema_decay, 9 / (10 + step)))  # forgets a run's start
+                if ema:  # its beginning is to be forgotten, however short the run
+                    ema_share.fill_(max(1 - config.ema_decay, 9 / (10 + step)))
                 rows.append(one_step(real, noise))
                 step, iteration, images_seen = step + 1, iteration + 1, images_seen + total_batch
                 epoch_done = images_seen + total_batch > len(images)
@@ -405,6 +371,41 @@ def train(config: Config) -> Path:
         save_animation(pictures, run / "generation_animation.gif", milliseconds=500)
         print(f"Done. Draw new faces with: python gan_inference.py --path-checkpoint {run}")
     return run
+
+
+@torch.no_grad()
+def count_statistics(ema, nz, seed):
+    """Count BatchNorm's statistics anew, over 512 noises; no training step has run these weights."""
+    random = torch.Generator().manual_seed(seed)
+    device = next(ema.parameters()).device
+    for layer in ema.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.reset_running_stats()
+            layer.momentum = None  # all batches count the same
+    ema.train()
+    for _ in range(8):
+        ema(torch.randn(64, nz, 1, 1, generator=random).to(device))
+
+
+def initial_weights(generator, discriminator, checkpoint, path):
+    """Take over the weights of a checkpoint from path: of its generator the average, if it has one.
+
+    Where it has no discriminator, that stays as it is. Raises RunError where the sizes differ.
+    """
+    source = load_generator(path, checkpoint)
+    try:
+        generator.load_state_dict(source.state_dict())
+        if is_state_dict(checkpoint.get("d_model_state_dict")):
+            discriminator.load_state_dict(checkpoint["d_model_state_dict"])
+        else:
+            print(f"{path} has no discriminator; this run's starts from random weights.")
+    except RuntimeError as error:
+        first, *_, last = (layer for layer in source.main if hasattr(layer, "in_channels"))
+        raise RunError(
+            f"the nets of init_from {path} have other sizes than this run's (its generator: nz "
+            f"{first.in_channels}, ngf {last.in_channels}, nc {last.out_channels}); give nz, ngf, "
+            "ndf, nc and image_size as it has them."
+        ) from error
 
 
 def write_epoch(run, epoch, step, pictures, checkpoint, config, board):

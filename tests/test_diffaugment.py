@@ -60,8 +60,9 @@ def test_color_changes_brightness_saturation_and_contrast_alone(images):
     torch.testing.assert_close(
         changed - changed.mean(1, keepdim=True),
         factors[:, None, None, None] * (images - images.mean(1, keepdim=True)),
-        rtol=0, atol=1e-4,
-    )  # fmt: skip
+        rtol=0,
+        atol=1e-4,
+    )
     assert factors.min() < 0.2 and 2 < factors.max() < 3
     gray = images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
     still_gray = augment(gray, "color")

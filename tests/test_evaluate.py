@@ -13,7 +13,7 @@ from PIL import Image
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 import gan_evaluate
-from common_tools import RunError, load_checkpoint, newest_checkpoint
+from common_tools import RunError, newest_checkpoint
 from gan_evaluate import (
     REAL,
     Config,
@@ -227,14 +227,16 @@ def test_the_table_and_the_best_go_by_fid_where_there_is_one(settings, small_ext
 
 
 def test_the_average_of_the_weights_is_measured_unless_raw_is_asked_for(settings, tmp_path):
-    path = newest_checkpoint(settings["path_checkpoint"])[0]
-    checkpoint = load_checkpoint(path)
-    ema = {key: 1.1 * value for key, value in checkpoint["g_model_state_dict"].items()}
-    torch.save(checkpoint | {"g_ema_model_state_dict": ema}, tmp_path / "both.pkl")
-    both = settings | {"path_checkpoint": str(tmp_path / "both.pkl")}
-    raw = evaluate(Config(**both, raw=True))[both["path_checkpoint"]]
-    assert raw == evaluate(Config(**settings))[str(path)]
-    assert raw != evaluate(Config(**both))[both["path_checkpoint"]]
+    path, checkpoint = newest_checkpoint(settings["path_checkpoint"])
+    del checkpoint["g_ema_model_state_dict"]
+    torch.save(checkpoint, tmp_path / "raw.pkl")
+
+    def figures(path, **options):
+        return evaluate(Config(**settings | {"path_checkpoint": str(path)}, **options))[str(path)]
+
+    alone = figures(tmp_path / "raw.pkl")
+    assert figures(path, raw=True) == alone
+    assert figures(path) != alone
 
 
 @pytest.mark.parametrize(

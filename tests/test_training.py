@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run_script, save_images
+from conftest import RANDOM, ROOT, run_script, save_images
 from PIL import Image
 
 import gan_demo
@@ -166,7 +166,7 @@ def test_a_killed_run_resumes_to_the_same_end(tiny, finished_run, monkeypatch, k
             raise Killed
         return step(*arguments)
 
-    config = tiny(num_epochs=3, log_interval=2)
+    config = tiny(num_epochs=3, log_interval=2, **RANDOM)
     monkeypatch.setattr(gan_demo, "train_step", killing_step)
     with pytest.raises(Killed):
         train(config)
@@ -454,6 +454,10 @@ def test_a_run_may_start_from_other_weights(tiny, tmp_path, capsys):
         for name, parameter in started[net].items():
             if name.endswith("weight"):
                 torch.testing.assert_close(parameter, checkpoint[origin][name])
+
+    torch.save(checkpoint | {"d_model_state_dict": None}, tmp_path / "without.pkl")
+    train(tiny(**still, init_from=str(tmp_path / "without.pkl")))
+    assert "has no discriminator" in capsys.readouterr().out
 
     # A bare generator, in half precision too; then the run goes on without that file.
     bare = tmp_path / "generator.pth"
