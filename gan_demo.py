@@ -66,7 +66,7 @@ class Config:
     data_dir: str = "data/img_align_celeba"  # folder or .zip of images
     max_images: int = 0  # train on the first so many images only (0: all)
     skip_bad_images: bool = False  # go on without the images that cannot be read
-    horizontal_flip: bool = False  # show every other image mirrored, at random
+    horizontal_flip: bool = True  # show every other image mirrored, at random
     cache_dir: str = "data/cache"  # where decoded images are kept; may be deleted at any time
 
     # --- images and nets
@@ -78,14 +78,14 @@ class Config:
 
     # --- training
     num_epochs: int = 20  # times through all the images
-    batch_size: int = 64  # images in one iteration (of each process, under torchrun)
+    batch_size: int = 8  # images in one iteration (of each process, under torchrun)
     lr: float = 0.0002  # learning rate of both Adam optimizers
     lr_d: float = 0.0  # that of D's, if it is to be another one (0: lr)
     beta1: float = 0.5  # Adam's first beta (the second is 0.999)
-    real_label: float = 1.0  # D's target for real images (0.9: label smoothing)
+    real_label: float = 0.9  # D's target for real images (below 1: label smoothing)
     fake_label: float = 0.0  # D's target for generated images (0.1: label smoothing)
-    diffaugment: str = ""  # changes D sees: color, translation, cutout, shift; with commas
-    ema_decay: float = 0.0  # draw with a moving average of G's weights, of this decay (0: none)
+    diffaugment: str = "shift"  # changes D sees: color, translation, cutout, shift; with commas
+    ema_decay: float = 0.999  # draw with a moving average of G's weights, of this decay (0: none)
     lr_decay_epochs: int = 0  # epochs after which lr falls to a tenth, again and again (0: never)
     init_from: str = ""  # checkpoint whose weights to start from, instead of random ones
     seed: int = 1  # same seed, same run

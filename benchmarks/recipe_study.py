@@ -1,0 +1,158 @@
+"""What is each trick of the recipe worth?
+
+python benchmarks/recipe_study.py                                  # 2,000 faces, 20 epochs, ngf 64
+python benchmarks/recipe_study.py --seeds 3 --inception
+
+Trains the chapter's recipe, then the same with one thing changed at a time, then the default recipe.
+Every run sees as many images, and each is measured twice, with and without the average of its
+weights, against real images that no run has seen, as gan_evaluate.py does. The table gives the mean
+over the seeds and half of how far they lie apart; the picture sets the first 9 faces of each side by
+side (seed 1, not chosen).
+
+The runs stay in out_dir: an interrupted study goes on where it was, one with more seeds trains only
+those that are missing.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+from setting import describe_machine, print_table
+
+import gan_demo
+import gan_evaluate
+from common_tools import RunError, choose_device, newest_checkpoint, run_as_script
+from gan_demo import CHAPTER
+from my_dataset import load_faces
+
+
+@dataclass
+class Config:
+    data_dir: str = "data/img_align_celeba.zip"  # folder or .zip of faces
+    max_images: int = 2000  # train on the first so many
+    num_img: int = 2000  # compare so many drawn faces with as many of the others
+    num_epochs: int = 20  # times through the images
+    width: int = 64  # ngf and ndf
+    seeds: int = 1  # runs of each recipe, with seeds 1, 2, ...
+    only: str = ""  # names of recipes, separated by commas; empty: all
+    inception: bool = False  # FID too
+    inception_weights: str = ""  # file of its weights, where there is no network
+    device: str = "auto"  # auto, cpu or cuda
+    cache_dir: str = "data/cache"  # where decoded images are kept
+    out_dir: str = "study"  # the runs and the picture
+
+
+# What each recipe changes of the chapter's. All keep an average of the weights: it leaves the
+# training as it is, so each run is measured with and without it.
+RECIPES = {
+    "chapter": {},
+    "constant lr": {"lr_decay_epochs": 0},
+    "flip": {"horizontal_flip": True},
+    "real label 0.9": {"real_label": 0.9},
+    "labels 0.9, 0.1": {"real_label": 0.9, "fake_label": 0.1},
+    "batch 8": {"batch_size": 8},
+    "lr_d 0.0004": {"lr_d": 0.0004},
+    "shift": {"diffaugment": "shift"},
+    "DiffAugment": {"diffaugment": "color,translation"},
+    "default": {name: getattr(gan_demo.Config, name) for name in CHAPTER},
+}
+
+
+def trained(recipe, config, seed):
+    """The run folder of a recipe, trained to its end: now, or earlier, or begun earlier."""
+    out_dir = Path(config.out_dir, f"{recipe} seed {seed}".replace(" ", "_").replace(",", ""))
+    run = out_dir / "run1"
+    if (run / "config.json").exists():
+        return gan_demo.train(gan_demo.saved_config(str(run)))
+    changes = CHAPTER | RECIPES[recipe] | {"ema_decay": gan_demo.Config.ema_decay}
+    settings = gan_demo.Config(
+        data_dir=config.data_dir,
+        max_images=config.max_images,
+        num_epochs=config.num_epochs,
+        ngf=config.width,
+        ndf=config.width,
+        seed=seed,
+        device=config.device,
+        cache_dir=config.cache_dir,
+        out_dir=str(out_dir),
+        keep_checkpoints=1,
+        **changes,
+    )
+    return gan_demo.train(settings)
+
+
+def main(config: Config):
+    recipes = config.only.split(",") if config.only else list(RECIPES)
+    if unknown := set(recipes) - set(RECIPES):
+        raise RunError(f"only names {', '.join(unknown)}; it takes {', '.join(RECIPES)}.")
+    images, fingerprint = load_faces(config.data_dir, config.cache_dir)
+    unseen = images[config.max_images :]
+    if len(unseen) < 2 * config.num_img:
+        raise RunError(
+            f"{config.data_dir} has {len(unseen)} images besides those to train on, fewer than "
+            f"twice num_img {config.num_img}."
+        )
+    order = np.random.default_rng(1).permutation(len(unseen))[: 2 * config.num_img]
+    real, others = (unseen[half] for half in np.split(order, 2))
+
+    # Train
+    seeds = range(1, config.seeds + 1)
+    runs = {(recipe, seed): trained(recipe, config, seed) for recipe in recipes for seed in seeds}
+
+    # Measure: each net as it is, then its average
+    real_points = gan_evaluate.descriptors(real)
+    cache_name = f"{fingerprint}-study-{config.max_images}-{config.num_img}"
+    device = choose_device(config.device)
+
+    def measure(pixels):
+        distances = gan_evaluate.swd(gan_evaluate.descriptors(pixels), real_points)
+        found = {"SWD": mean(distances.values())}
+        if config.inception:
+            found |= gan_evaluate.inception_figures(pixels, real, cache_name, config)
+        return found
+
+    floor = measure(others)
+    rows, faces = [], {}
+    for recipe in recipes:
+        row = [recipe]
+        for raw in (True, False):
+            measured = []
+            for seed in seeds:
+                path, _ = newest_checkpoint(runs[recipe, seed])
+                options = gan_evaluate.Config(raw=raw)
+                pixels = gan_evaluate.draw(path, config.num_img, options, device)
+                measured.append(measure(pixels))
+                faces.setdefault((recipe, raw), pixels[:9])
+            row += [spread([found[name] for found in measured]) for name in floor]
+        rows.append(row)
+    floor_row = [spread([value]) for value in floor.values()]
+    rows.append([gan_evaluate.REAL, *floor_row, *[""] * len(floor)])
+    print(f"{describe_machine()}; {len(seeds)} seeds, {config.num_img:,} images of each kind\n")
+    print_table(["recipe", *floor, *(f"{name}, average" for name in floor)], rows)
+    draw_panels(faces, Path(config.out_dir, "study.png"))
+
+
+def spread(values):
+    """The mean, and half of how far the values lie apart if there are several."""
+    apart = f" ± {(max(values) - min(values)) / 2:.1f}" if len(values) > 1 else ""
+    return f"{mean(values):.1f}{apart}"
+
+
+def draw_panels(faces, path):
+    """9 faces of each recipe, a column each: above as trained, below by the average."""
+    recipes = list(dict.fromkeys(recipe for recipe, _ in faces))
+    figure = Figure(figsize=(2 * len(recipes), 4.4), layout="constrained")
+    panels = figure.subplots(2, len(recipes), squeeze=False)
+    for (recipe, raw), pixels in faces.items():
+        axes = panels[0 if raw else 1, recipes.index(recipe)]
+        rows = pixels.reshape(3, 3, *pixels.shape[1:]).swapaxes(1, 2)
+        axes.imshow(rows.reshape(3 * pixels.shape[1], -1, pixels.shape[3]))
+        axes.set(xticks=[], yticks=[], title=recipe if raw else f"{recipe}, average")
+    figure.savefig(path, dpi=100)
+
+
+if __name__ == "__main__":
+    run_as_script(lambda: main(tyro.cli(Config)))
