@@ -107,6 +107,9 @@ CHAPTER = {
     "real_label": 1.0, "fake_label": 0.0, "diffaugment": "", "ema_decay": 0.0, "lr_decay_epochs": 8,
 }  # fmt: skip
 
+# How runs were trained whose config.json is from before there were these constants.
+OLDER = {"diffaugment": "", "ema_decay": 0.0, "lr_d": 0.0, "lr_decay_epochs": 0}
+
 # What may differ from a run's config.json on resuming; all else would make it another run.
 FREE_TO_CHANGE = {"cache_dir", "num_epochs", "device", "bf16", "out_dir", "checkpoint_interval"}
 FREE_TO_CHANGE |= {"keep_checkpoints", "log_interval", "tensorboard", "resume"}
@@ -489,7 +492,7 @@ def saved_config(resume, out_dir=Config.out_dir):
     try:
         saved = json.loads((run / "config.json").read_text())
         known = {field.name: saved[field.name] for field in fields(Config) if field.name in saved}
-        return Config(**known | {"resume": str(run)})
+        return Config(**OLDER | known | {"resume": str(run)})
     except (OSError, ValueError, TypeError) as error:
         raise RunError(
             f"{run} is no run to go on with: its config.json cannot be read ({error})."
