@@ -196,6 +196,14 @@ def no_weights(error):
     )
 
 
+def contrast(pixels):
+    """Mean over the images (N, H, W, C), uint8, of the standard deviation of an image's values.
+
+    SWD looks at normalised patches and does not see it.
+    """
+    return float(np.mean([image.std() for image in pixels]))
+
+
 # --- the evaluation
 
 
@@ -229,6 +237,7 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
         distances = swd(descriptors(pixels, config.seed), real_points, config.seed)
         rows[path] = {f"SWD {side}": distance for side, distance in distances.items()}
         rows[path] |= {"SWD": float(np.mean(list(distances.values()))), **features}
+        rows[path]["contrast"] = contrast(pixels)
     print(f"{count:,} images of each kind, seed {config.seed}, against {data_dir}")
     print_table(rows)
 

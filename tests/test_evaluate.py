@@ -17,6 +17,7 @@ from common_tools import RunError, newest_checkpoint
 from gan_evaluate import (
     REAL,
     Config,
+    contrast,
     descriptors,
     evaluate,
     inception_figures,
@@ -96,6 +97,13 @@ def test_swd_is_zero_for_the_same_small_by_chance_and_grows_with_noise():
     assert little[32] > little[16]  # noise is a fine detail
     few = distance(np.repeat(others[:3], 100, axis=0))
     assert few[16] > 3 * chance[16]
+
+
+def test_contrast_is_the_spread_inside_each_image():
+    rng = np.random.default_rng(1)
+    shades = rng.integers(50, 200, (20, 1, 1, 1))  # of a whole image: no contrast
+    checks = 30 * (-1) ** np.indices((20, 32, 32, 3)).sum(0)  # 30 to both sides of it
+    assert contrast((shades + checks).astype(np.uint8)) == pytest.approx(30)
 
 
 def test_the_nearest_image_is_found_in_every_block():
@@ -202,7 +210,7 @@ def test_each_checkpoint_of_a_run_is_measured_and_the_best_named(settings, tmp_p
     rows = evaluate(Config(**settings))
     names = [f"{settings['path_checkpoint']}/checkpoint_{number}_epoch.pkl" for number in range(3)]
     assert list(rows) == [REAL, *names]
-    assert list(rows[REAL]) == ["SWD 32", "SWD 16", "SWD"]
+    assert list(rows[REAL]) == ["SWD 32", "SWD 16", "SWD", "contrast"]
     assert all(row["SWD"] == (row["SWD 32"] + row["SWD 16"]) / 2 for row in rows.values())
     best = min(names, key=lambda name: rows[name]["SWD"])
     printed = capsys.readouterr().out
@@ -221,7 +229,7 @@ def test_each_checkpoint_of_a_run_is_measured_and_the_best_named(settings, tmp_p
 
 def test_the_table_and_the_best_go_by_fid_where_there_is_one(settings, small_extractor, capsys):
     rows = evaluate(Config(**settings, inception=True))
-    assert list(rows[REAL])[3:] == ["FID", "KID", "+-", "precision", "recall"]
+    assert list(rows[REAL])[3:] == ["FID", "KID", "+-", "precision", "recall", "contrast"]
     best = min(list(rows)[1:], key=lambda path: rows[path]["FID"])
     assert f"Best by FID: {best}" in capsys.readouterr().out
 
