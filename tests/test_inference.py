@@ -122,6 +122,17 @@ def test_the_default_is_the_newest_run_then_the_released_weights(
     assert len(list(tmp_path.glob("samples/*"))) == 3  # nothing overwritten
 
 
+def test_the_released_weights_fit_the_chapters_nets_and_draw_faces_that_differ():
+    (path,) = gan_inference.RELEASED.glob("*.pkl")
+    assert path.stat().st_size < 26e6
+    checkpoint = torch.load(path, weights_only=True)
+    generator, discriminator = Generator(nz=100, ngf=64), Discriminator(ndf=64)
+    generator.load_state_dict(checkpoint["g_model_state_dict"])
+    discriminator.load_state_dict(checkpoint["d_model_state_dict"])
+    faces = generate(generator, next(draw_noise(64, 100, seed=1)))
+    assert faces.std((1, 2, 3)).mean() > 0.3 and faces.std(0).mean() > 0.3
+
+
 def test_a_run_folder_gives_its_newest_checkpoint(trained, tmp_path, call):
     save_checkpoint(FORMATS["ours"](Generator(NZ, 4)), tmp_path / "run/checkpoint_3_epoch.pkl")
     interrupted = FORMATS["ours"](trained) | {"step": 10}
