@@ -236,8 +236,8 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
         features = inception_figures(pixels, real, cache_name, config) if config.inception else {}
         distances = swd(descriptors(pixels, config.seed), real_points, config.seed)
         rows[path] = {f"SWD {side}": distance for side, distance in distances.items()}
-        rows[path] |= {"SWD": float(np.mean(list(distances.values()))), **features}
-        rows[path]["contrast"] = contrast(pixels)
+        rows[path] |= {"SWD": float(np.mean(list(distances.values())))}
+        rows[path] |= {"contrast": contrast(pixels), **features}
     print(f"{count:,} images of each kind, seed {config.seed}, against {data_dir}")
     print_table(rows)
 

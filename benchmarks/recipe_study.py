@@ -4,14 +4,13 @@ python benchmarks/recipe_study.py                                  # 2,000 faces
 python benchmarks/recipe_study.py --seeds 3 --inception
 
 Trains the chapter's recipe, then the same with one thing changed at a time, then the default recipe
-and that with one thing less.
-Every run sees as many images, and each is measured twice, with and without the average of its
-weights, against real images that no run has seen, as gan_evaluate.py does. The table gives the mean
-over the seeds and half of how far they lie apart; the picture sets the first 9 faces of each side by
-side (seed 1, not chosen).
+and that with one thing less. Every run sees as many images, and each is measured twice, with and
+without the average of its weights, against real images that no run has seen, as gan_evaluate.py does.
+The table gives the mean over the seeds and half of how far they lie apart; the picture sets the first
+9 faces of each side by side (seed 1, not chosen).
 
 The runs stay in out_dir: an interrupted study goes on where it was, one with more seeds trains only
-those that are missing.
+those that are missing. A study of other sizes needs another out_dir.
 """
 
 from dataclasses import dataclass
@@ -25,7 +24,14 @@ from setting import describe_machine, print_table
 
 import gan_demo
 import gan_evaluate
-from common_tools import RunError, choose_device, newest_checkpoint, run_as_script
+from common_tools import (
+    RunError,
+    checkpoint_paths,
+    choose_device,
+    newest_checkpoint,
+    numbered,
+    run_as_script,
+)
 from gan_demo import CHAPTER
 from my_dataset import load_faces
 
@@ -55,7 +61,7 @@ RECIPES = {
     "constant lr": {"lr_decay_epochs": 0},
     "flip": {"horizontal_flip": True},
     "real label 0.9": {"real_label": 0.9},
-    "labels 0.9, 0.1": {"real_label": 0.9, "fake_label": 0.1},
+    "labels 0.9 and 0.1": {"real_label": 0.9, "fake_label": 0.1},
     "batch 8": {"batch_size": 8},
     "lr_d 0.0004": {"lr_d": 0.0004},
     "shift": {"diffaugment": "shift"},
@@ -67,10 +73,8 @@ RECIPES = {
 
 def trained(recipe, config, seed):
     """The run folder of a recipe, trained to its end: now, or earlier, or begun earlier."""
-    out_dir = Path(config.out_dir, f"{recipe} seed {seed}".replace(" ", "_").replace(",", ""))
-    run = out_dir / "run1"
-    if (run / "config.json").exists():
-        return gan_demo.train(gan_demo.saved_config(str(run)))
+    out_dir = Path(config.out_dir, f"{recipe} seed {seed}".replace(" ", "_"))
+    begun = [run for _, run in numbered(out_dir, "run") if checkpoint_paths(run)]
     changes = CHAPTER | RECIPES[recipe] | {"ema_decay": gan_demo.Config.ema_decay}
     settings = gan_demo.Config(
         data_dir=config.data_dir,
@@ -83,6 +87,7 @@ def trained(recipe, config, seed):
         cache_dir=config.cache_dir,
         out_dir=str(out_dir),
         keep_checkpoints=1,
+        resume=str(begun[-1]) if begun else "",
         **changes,
     )
     return gan_demo.train(settings)
@@ -93,7 +98,7 @@ def main(config: Config):
     if unknown := set(recipes) - set(RECIPES):
         raise RunError(f"only names {', '.join(unknown)}; it takes {', '.join(RECIPES)}.")
     images, fingerprint = load_faces(config.data_dir, config.cache_dir)
-    unseen = images[config.max_images :]
+    unseen = images[config.max_images or len(images) :]
     if len(unseen) < 2 * config.num_img:
         raise RunError(
             f"{config.data_dir} has {len(unseen)} images besides those to train on, fewer than "

@@ -339,7 +339,8 @@ def test_tensorboard_gets_scalars_and_pictures(tiny):
 def test_bad_constants_are_found_before_any_work(tiny):
     bad = {
         "image_size": 48, "nc": 2, "nz": 0, "ngf": 0, "ndf": -1, "num_epochs": 0, "batch_size": 0,
-        "lr": 0.0, "beta1": 1.0, "lr_decay_epochs": -1, "lr_d": 1.5, "diffaugment": "colour", "ema_decay": 1.0, "real_label": 1.1, "fake_label": -0.1, "seed": -1,
+        "lr": 0.0, "lr_d": 1.5, "beta1": 1.0, "real_label": 1.1, "fake_label": -0.1, "seed": -1,
+        "diffaugment": "colour", "ema_decay": 1.0, "lr_decay_epochs": -1,
         "checkpoint_interval": 0, "keep_checkpoints": -1, "log_interval": -1, "max_images": -1,
     }  # fmt: skip
     for name, value in bad.items():
