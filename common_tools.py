@@ -1,16 +1,20 @@
 """What training and sampling share: seeds, devices, files, checkpoints, pictures."""
 
 import csv
+import glob
 import io
 import math
 import os
+import pickletools
 import random
 import re
 import signal
 import sys
+import time
 import uuid
 from contextlib import contextmanager
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -19,6 +23,7 @@ from torch.nn.functional import pad
 from tqdm import tqdm
 
 METRICS = ("loss_d", "loss_g", "d_x", "d_gz_before", "d_gz_after")  # of one iteration
+NETS = ("g_model_state_dict", "g_ema_model_state_dict", "d_model_state_dict")  # in a checkpoint
 
 
 class RunError(Exception):
@@ -188,6 +193,9 @@ def atomic_write(path, sync=True):
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        for other in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
+            if time.time() - other.stat().st_mtime > 3600:  # of a process that was killed
+                other.unlink(missing_ok=True)
         try:
             with open(partial, "wb") as file:
                 yield file
@@ -255,17 +263,21 @@ def load_checkpoint(path):
     ("module." on every key), from torch.compile ("_orig_mod."), or from before torch 1.6.
 
     Returns a dict with "g_model_state_dict", under plain keys, and what else the file held.
-    Raises RunError where there is no such file, it cannot be read, or it holds no generator.
+    Raises RunError where there is no such file, it is damaged, it cannot be read, it holds no
+    generator, or a weight is not finite.
     """
     path = Path(path)
     if not path.is_file():
         raise RunError(f"checkpoint {path} does not exist; name a file.")
     try:
+        check_archive(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        check_tensors(checkpoint, path.stat().st_size)
     except Exception as error:  # torch.load raises many kinds for a damaged or foreign file
+        reason = f" ({error})" if isinstance(error, (ValueError, BadZipFile)) else ""
         raise RunError(
             f"{path} is not a checkpoint that can be opened: it is damaged, or it holds more than "
-            "tensors and plain values; use another one."
+            f"tensors and plain values{reason}; use another one."
         ) from error
     if is_state_dict(checkpoint):
         checkpoint = {"g_model_state_dict": checkpoint}
@@ -273,13 +285,86 @@ def load_checkpoint(path):
         raise RunError(
             f"{path} has no generator in it: neither g_model_state_dict nor a bare state dict."
         )
-    for name in ("g_model_state_dict", "g_ema_model_state_dict", "d_model_state_dict"):
+    for name in NETS:
         if is_state_dict(checkpoint.get(name)):
             plain = {
                 key.replace("_orig_mod.", ""): value for key, value in checkpoint[name].items()
             }
             checkpoint[name] = remove_module(plain)
+    if name := not_finite(checkpoint):
+        raise RunError(f"{path} has weights that are not finite ({name}); use an earlier one.")
     return checkpoint
+
+
+# What the pickles of checkpoints name. torch.load with weights_only=True allows more, none of it
+# harmful but for a call that takes gigabytes of memory, such as bytearray(10**11).
+HARMLESS = re.compile(
+    r"collections (OrderedDict|Counter)|torch._utils _rebuild_(tensor|tensor_v2|parameter)"
+    r"|torch (\w+Storage|Size|device|b?float\d+|u?int\d+|bool)"
+)
+
+
+def check_archive(path):
+    """Look through a file for torch.load before it is opened; torch.load omits these checks.
+
+    Its zip format has a checksum for each part. The one from before torch 1.6 has none, so of that
+    it is said that damage would not show. Raises ValueError, or what ZipFile raises, for a file
+    that is damaged or not of torch.save's making.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) == b"PK\3\4":
+            with ZipFile(file) as archive:
+                parts = archive.infolist()
+                if any(part.compress_type or part.external_attr & 16 for part in parts):
+                    raise ValueError("its parts are compressed, or folders by their attributes")
+                if damaged := archive.testzip():
+                    raise ValueError(f"the checksum of its part {damaged} is wrong")
+                pickles = [archive.open(part) for part in parts if part.filename.endswith(".pkl")]
+                check_pickles(pickles)
+        else:
+            file.seek(0)
+            check_pickles([file] * 5)  # five pickles in a row, then the numbers
+            print(f"{path} is of PyTorch's old format without checksums; damage would not show.")
+
+
+def check_pickles(files):
+    for file in files:
+        for opcode, argument, _ in pickletools.genops(file):
+            if opcode.name in ("GLOBAL", "INST") and not HARMLESS.fullmatch(argument):
+                raise ValueError(f"it asks for {argument}")
+            if opcode.name == "STACK_GLOBAL":  # torch.load knows no later protocol, either
+                raise ValueError("it is pickled by another protocol than 2")
+
+
+def check_tensors(checkpoint, size):
+    """Raise ValueError where tensors claim more bytes than a file of this size can hold."""
+    todo, seen, storages = [checkpoint], set(), {}
+    while todo:
+        value = todo.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            todo += value.values()
+        elif isinstance(value, (list, tuple)):
+            todo += value
+        elif torch.is_tensor(value):
+            storage = value.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            if value.is_meta or value.numel() * value.itemsize > storage.nbytes():
+                raise ValueError("a tensor is larger than its numbers")
+    if sum(storages.values()) > size:
+        raise ValueError("its tensors are larger than the file")
+
+
+def not_finite(checkpoint):
+    """The name of a weight or statistic of the nets that is not finite; None if there is none."""
+    for net in NETS:
+        weights = checkpoint.get(net)
+        for name, value in weights.items() if is_state_dict(weights) else ():
+            if not value.isfinite().all():
+                return f"{name} in {net}"
+    return None
 
 
 def is_state_dict(value):
@@ -301,12 +386,20 @@ def checkpoint_paths(run):
 def newest_checkpoint(run):
     """The (path, checkpoint) of a run folder that is furthest in training.
 
-    Raises RunError where the folder has none.
+    A damaged one is named and passed over. Raises RunError where the folder has no other.
     """
     # A run killed between saving a checkpoint and removing an older, interrupted one has both.
-    found = [(path, load_checkpoint(path)) for path in checkpoint_paths(run)[-2:]]
+    found, damaged = [], None
+    for path in reversed(checkpoint_paths(run)):
+        try:
+            found.append((path, load_checkpoint(path)))
+        except RunError as error:
+            damaged = damaged or error
+            print(f"Looking for an older checkpoint, since {error}", flush=True)
+        if len(found) == 2:
+            break
     if not found:
-        raise RunError(f"{run} has no checkpoint in it; name another run folder.")
+        raise damaged or RunError(f"{run} has no checkpoint in it; name another run folder.")
     return max(found, key=lambda item: item[1].get("step", item[1].get("epoch", 0)))
 
 
@@ -345,11 +438,16 @@ def write_metrics(run, block, epoch, first_iteration):
             rows.writerow([epoch, iteration, *(f"{number:.6g}" for number in numbers)])
     for iteration, (loss_d, loss_g, *_) in enumerate(block, first_iteration):
         if not (math.isfinite(loss_d) and math.isfinite(loss_g)):
-            last_good = (checkpoint_paths(run) or ["not there yet"])[-1]
-            raise RunError(
-                f"the loss is not finite in epoch {epoch}, iteration {iteration}; the last good "
-                f"checkpoint is {last_good}: start a new run with a lower lr."
-            )
+            raise diverged(run, f"the loss is not finite in epoch {epoch}, iteration {iteration}")
+
+
+def diverged(run, what):
+    """The RunError for numbers of a run that are no longer finite."""
+    last_good = (checkpoint_paths(run) or ["not there yet"])[-1]
+    return RunError(
+        f"{what}; the last good checkpoint is {last_good}: --resume goes on from there, and if this "
+        "comes again, start a new run with a lower lr."
+    )
 
 
 # --- pictures

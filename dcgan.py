@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import torch
 from torch import nn
 
 IMAGE_SIZES = (32, 64, 128, 256)
@@ -62,15 +63,16 @@ class Generator(nn.Module):
         if not convolutions:
             raise ValueError("it has no convolution weights")
         nz, (ngf, nc) = convolutions[0].shape[0], convolutions[-1].shape[:2]
-        generator = cls(nz, ngf, nc, image_size=2 ** (len(convolutions) + 1))
         try:
-            generator.load_state_dict(state_dict)
+            with torch.device("meta"):  # sizes without numbers: strangers' files may claim any
+                generator = cls(nz, ngf, nc, image_size=2 ** (len(convolutions) + 1))
+            generator.load_state_dict(state_dict, assign=True)
         except RuntimeError as error:  # torch lists all that differs; the first of it will do
-            first = str(error).splitlines()[1].strip().partition(', "')[0]
+            first = str(error).splitlines()[:2][-1].strip().partition(', "')[0]
             raise ValueError(first.rstrip(".")) from error
         if nc not in (1, 3):
             raise ValueError(f"it draws images of {nc} channels, neither 1 nor 3")
-        return generator
+        return generator.float()
 
 
 class Discriminator(nn.Module):

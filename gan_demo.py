@@ -30,6 +30,7 @@ from common_tools import (
     atomic_write,
     catch_signals,
     checkpoint_paths,
+    diverged,
     drop_later_files,
     generate,
     get_random_state,
@@ -37,6 +38,7 @@ from common_tools import (
     load_checkpoint,
     new_folder,
     newest_checkpoint,
+    not_finite,
     numbered,
     progress_bar,
     remove_older_checkpoints,
@@ -356,7 +358,7 @@ def train(config: Config) -> Path:
                 written = writer.submit(
                     write_epoch, run, epoch, step, pictures, to_cpu(checkpoint), config, board
                 )
-                if epoch_done and (ending or time.monotonic() > curves_due):
+                if epoch_done and time.monotonic() > curves_due:
                     save_curves(run / "metrics.csv", run / "loss.png")
                     curves_due = time.monotonic() + 60
             if ending:
@@ -369,9 +371,11 @@ def train(config: Config) -> Path:
                 )
                 sys.exit(128 + stop)
 
+        if rank == 0:
+            save_curves(run / "metrics.csv", run / "loss.png")
+            pictures = (Image.open(path) for _, path in numbered(run, "epoch_", ".png"))
+            save_animation(pictures, run / "generation_animation.gif", milliseconds=500)
     if rank == 0:
-        pictures = (Image.open(path) for _, path in numbered(run, "epoch_", ".png"))
-        save_animation(pictures, run / "generation_animation.gif", milliseconds=500)
         print(f"Done. Draw new faces with: python gan_inference.py --path-checkpoint {run}")
     return run
 
@@ -414,8 +418,11 @@ def initial_weights(generator, discriminator, checkpoint, path):
 def write_epoch(run, epoch, step, pictures, checkpoint, config, board):
     """Write an epoch's pictures of the fixed noise and its checkpoint, each unless it is None.
 
-    Without pictures, the checkpoint is that of an interrupted epoch.
+    Without pictures, the checkpoint is that of an interrupted epoch. Raises RunError where a weight
+    is not finite; then no checkpoint is written.
     """
+    if checkpoint and (name := not_finite(checkpoint)):
+        raise diverged(run, f"after iteration {step} weights are not finite ({name})")
     if pictures is None:
         save_checkpoint(checkpoint, run / "checkpoint_interrupted.pkl")
         return

@@ -24,7 +24,8 @@ CELEBA_DIR = "data/img_align_celeba"  # where CelebA is looked for when nothing 
 CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 DRAWN_FACES = "data/drawn_faces.zip"  # drawn on first use
 EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-PACKING = 1  # to be counted up when load_image, resize_and_crop or the packed file changes
+MAX_FILE = 2**28  # bytes of an image file, unpacked: larger ones are not read into memory
+PACKING = 2  # to be counted up when load_image, resize_and_crop or the packed file changes
 GPU_SHARE = 0.5  # packed images go to the GPU as a whole if they take less of its free memory
 
 
@@ -94,6 +95,8 @@ class CelebADataset(Dataset):
             # Decoding from memory takes Pillow two thirds of the time that an open file does.
             image = Image.open(io.BytesIO(self._read(name)))
             ImageOps.exif_transpose(image, in_place=True)
+            if image.mode.startswith("I"):  # 16-bit gray, which convert would cut off at 255
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
             if image.has_transparency_data:  # else hidden colours would show
                 image = image.convert("RGBA")
                 white = Image.new("RGBA", image.size, "white")
@@ -109,6 +112,8 @@ class CelebADataset(Dataset):
         return zlib.crc32(repr([self.names, sizes]).encode())
 
     def _read(self, name):
+        if self.files[name][0] > MAX_FILE:
+            raise ValueError(f"it is larger than {MAX_FILE >> 20} MB")
         return self._open_zip().read(name) if self.in_zip else (self.data_dir / name).read_bytes()
 
     def _zip_files(self):
@@ -199,7 +204,7 @@ def load_faces(data_dir, cache_dir, image_size=64, nc=3, max_images=0, skip_bad_
         images, about = open_packed(path)
     except (OSError, EOFError, ValueError) as error:
         if not isinstance(error, FileNotFoundError):
-            print(f"{path} is damaged or cut short ({error}); packing again.", flush=True)
+            print(f"{path} is damaged or of other images ({error}); packing again.", flush=True)
         dataset = dataset or CelebADataset(source, crop, nc)
         dataset.names = dataset.names[: max_images or None]
         pack(dataset, path, image_size, nc)
@@ -219,14 +224,18 @@ def open_packed(path):
     images = np.load(path, mmap_mode="r")
     with open(path, "rb") as file:
         file.seek(images.offset + images.nbytes)
-        return images, json.load(file)
+        about = json.load(file)
+    if about["name"] != path.name:
+        raise ValueError(f"it was packed as {about['name']}")
+    return images, about
 
 
 def pack(dataset, path, image_size, nc):
     """Decode a CelebADataset, whose items are PIL images of that size, into a file; all cores do.
 
     The file is a .npy of uint8 (N, image_size, image_size, nc). After the array stand, as JSON, the
-    fingerprint of its images and the names of those that cannot be read and are left out.
+    fingerprint of its images, the names of those that cannot be read and are left out, and the
+    file's own name.
     Raises RunError where none can be read, or the file cannot be written.
     """
     shape = (image_size, image_size, nc)
@@ -243,7 +252,7 @@ def pack(dataset, path, image_size, nc):
         if len(unreadable) == len(dataset):
             raise RunError(f"none of the images in {dataset.data_dir} can be read; name others.")
         dataset.names = sorted(set(dataset.names) - set(unreadable))
-        about = {"fingerprint": dataset.fingerprint(), "unreadable": unreadable}
+        about = {"fingerprint": dataset.fingerprint(), "unreadable": unreadable, "name": path.name}
         file.write(json.dumps(about).encode())
         file.seek(0)
         write_npy_header(file, (len(dataset), *shape))  # as long as before, whatever the number

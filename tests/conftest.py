@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from common_tools import run_as_script
+from common_tools import newest_checkpoint, run_as_script
 from gan_demo import Config, train
 
 ROOT = Path(__file__).parent.parent
@@ -15,6 +15,10 @@ ROOT = Path(__file__).parent.parent
 RANDOM = {"horizontal_flip": True, "diffaugment": "color,cutout,shift", "ema_decay": 0.999}
 
 torch.set_num_threads(1)  # the same sums in the same order, however many cores there are
+
+
+def pytest_addoption(parser):
+    parser.addoption("--long", action="store_true", help="the long version of tests/faults")
 
 
 def save_images(folder, count, size=(40, 48), suffix=".png"):
@@ -85,3 +89,24 @@ def run_script(script, *arguments, cwd, **options):
     return subprocess.run(
         command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False, **options
     )
+
+
+def states(run):
+    """All that the newest checkpoint of a run holds, as one flat list of comparable values."""
+
+    def flatten(value):
+        if isinstance(value, dict):
+            return [leaf for key in value for leaf in [key, *flatten(value[key])]]
+        if isinstance(value, (list, tuple)):
+            return [leaf for item in value for leaf in flatten(item)]
+        return [value.tolist() if torch.is_tensor(value) else value]
+
+    return flatten(newest_checkpoint(run)[1])
+
+
+def assert_same_run(run, other):
+    """Same final states, metrics and pictures, bit for bit."""
+    assert states(run) == states(other)
+    pictures = [path.name for path in sorted(run.glob("epoch_*.png"))]
+    for name in ["metrics.csv", "real.png", "loss.png", "generation_animation.gif", *pictures]:
+        assert (run / name).read_bytes() == (other / name).read_bytes(), name

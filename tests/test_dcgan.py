@@ -87,6 +87,8 @@ def test_a_generator_is_built_from_its_state_dict_alone(image_size):
     noise = torch.randn(2, 7, 1, 1)
     built = Generator.from_state_dict(saved.state_dict()).eval()
     assert torch.equal(built(noise), saved(noise))
+    halves = {name: value.half() for name, value in saved.state_dict().items()}
+    assert Generator.from_state_dict(halves)(noise).dtype == torch.float32
 
 
 def test_a_state_dict_of_another_net_is_refused():

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch_fidelity
-from conftest import save_images
 from PIL import Image
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
@@ -245,22 +244,3 @@ def test_the_average_of_the_weights_is_measured_unless_raw_is_asked_for(settings
     alone = figures(tmp_path / "raw.pkl")
     assert figures(path, raw=True) == alone
     assert figures(path) != alone
-
-
-@pytest.mark.parametrize(
-    ("flags", "sentence"),
-    [
-        ("--data-dir few", "num_img is 7 (half of few, at most); it must be 8 or more"),
-        ("--num-img 3", "num_img is 3"),
-        ("--seed -1", "seed is -1"),
-        ("--path-checkpoint missing.pkl", "missing.pkl does not exist"),
-        ("--data-dir missing", "data_dir missing does not exist"),
-    ],
-)
-def test_bad_input_gets_one_sentence_and_exit_2(
-    images, finished_run, tmp_path, call, flags, sentence
-):
-    save_images(tmp_path / "few", 15)
-    common = ["--path-checkpoint", finished_run, "--data-dir", images, "--device", "cpu"]
-    code, error = call(gan_evaluate.main, *common, *flags.split())
-    assert code == 2 and sentence in error and len(error.splitlines()) == 1

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import RANDOM, ROOT, run_script, save_images
+from conftest import RANDOM, ROOT, assert_same_run, save_images, states
 from PIL import Image
 
 import gan_demo
@@ -20,27 +20,6 @@ import gan_inference
 from common_tools import RunError, load_checkpoint, newest_checkpoint
 from gan_demo import Config, saved_config, train
 from gan_inference import sample
-
-
-def states(run):
-    """All that the newest checkpoint of a run holds, as one flat list of comparable values."""
-
-    def flatten(value):
-        if isinstance(value, dict):
-            return [leaf for key in value for leaf in [key, *flatten(value[key])]]
-        if isinstance(value, (list, tuple)):
-            return [leaf for item in value for leaf in flatten(item)]
-        return [value.tolist() if torch.is_tensor(value) else value]
-
-    return flatten(newest_checkpoint(run)[1])
-
-
-def assert_same_run(run, other):
-    """Same final states, metrics and pictures, bit for bit."""
-    assert states(run) == states(other)
-    pictures = [path.name for path in sorted(run.glob("epoch_*.png"))]
-    for name in ["metrics.csv", "real.png", "loss.png", "generation_animation.gif", *pictures]:
-        assert (run / name).read_bytes() == (other / name).read_bytes(), name
 
 
 def test_a_run_leaves_what_the_readme_promises(finished_run):
@@ -231,9 +210,11 @@ def test_resuming_takes_more_epochs_and_refuses_another_net(tiny):
 def test_a_finished_run_can_be_resumed_without_harm(tiny):
     run = train(tiny(num_epochs=1))
     before = states(run)
-    (run / "generation_animation.gif").unlink()
+    pictures = [run / "generation_animation.gif", run / "loss.png"]
+    for picture in pictures:  # the run was killed before it wrote them
+        picture.unlink()
     assert train(replace(saved_config(str(run)), resume="latest")) == run
-    assert states(run) == before and (run / "generation_animation.gif").exists()
+    assert states(run) == before and all(picture.exists() for picture in pictures)
 
 
 def test_a_run_of_an_older_version_goes_on(tiny):
@@ -265,37 +246,6 @@ def test_data_dir_may_be_named_again_where_its_zip_stands_in(tmp_path, images, c
     assert code == 0, error
 
 
-def test_resuming_without_the_run_or_its_images_is_refused(tiny, tmp_path):
-    with pytest.raises(RunError, match="has no run to go on with"):
-        saved_config("latest", tmp_path)
-    with pytest.raises(RunError, match="is no run to go on with"):
-        saved_config(str(tmp_path))
-    images = save_images(tmp_path / "images", 9)
-    run = train(tiny(data_dir=str(images), num_epochs=1))
-    (images / "000.png").unlink()
-    with pytest.raises(RunError, match="the images in .* are not those"):
-        train(saved_config(str(run)))
-    save_images(images, 1, size=(41, 48))
-    with pytest.raises(RunError, match="the images in .* are not those"):
-        train(saved_config(str(run)))
-    save_images(images, 1)
-    checkpoint = load_checkpoint(run / "checkpoint_0_epoch.pkl")
-    chapter = {
-        key: checkpoint[key] for key in ("g_model_state_dict", "d_model_state_dict", "epoch")
-    }
-    torch.save(chapter, run / "checkpoint_0_epoch.pkl")
-    with pytest.raises(RunError, match="lacks optimizer states, or its nets are not"):
-        train(saved_config(str(run)))
-    torch.save(
-        checkpoint | {"g_model_state_dict": {"w": torch.zeros(1)}}, run / "checkpoint_0_epoch.pkl"
-    )
-    with pytest.raises(RunError, match="lacks optimizer states, or its nets are not"):
-        train(saved_config(str(run)))
-    (run / "config.json").write_text("{")
-    with pytest.raises(RunError, match=r"its config\.json cannot be read"):
-        saved_config(str(run))
-
-
 def test_what_cannot_be_written_stops_the_run_within_an_epoch(tiny, monkeypatch):
     steps, step = [], gan_demo.train_step
     monkeypatch.setattr(gan_demo, "train_step", lambda *a: steps.append(1) or step(*a))
@@ -308,17 +258,6 @@ def test_what_cannot_be_written_stops_the_run_within_an_epoch(tiny, monkeypatch)
     with pytest.raises(RunError, match="no space left"):
         train(tiny(num_epochs=9))
     assert len(steps) == 3 * 3
-
-
-def test_a_loss_that_is_not_finite_stops_the_run(tiny, monkeypatch):
-    steps, step = itertools.count(), gan_demo.train_step
-
-    def failing_step(*arguments):
-        return step(*arguments) * (float("nan") if next(steps) == 4 else 1)
-
-    monkeypatch.setattr(gan_demo, "train_step", failing_step)
-    with pytest.raises(RunError, match=r"epoch 1, iteration 1; .*checkpoint_0_epoch\.pkl"):
-        train(tiny(num_epochs=3))
 
 
 def test_tensorboard_gets_scalars_and_pictures(tiny):
@@ -353,53 +292,9 @@ def test_bad_constants_are_found_before_any_work(tiny):
         train(tiny(device="cuda:99"))
 
 
-@pytest.mark.parametrize(
-    ("flags", "sentence"),
-    [
-        ("--data-dir missing", "data_dir missing does not exist"),
-        ("--lr 2", "lr is 2.0; it must be above 0"),
-        ("--data-dir images --batch-size 27", "26 images, fewer than one batch of 27"),
-        ("--data-dir images --out-dir images/000.png", "images/000.png could not be written"),
-        ("--resume images", "images is no run to go on with"),
-        ("--resume latest", "log_gan has no run to go on with"),
-    ],
-)
-def test_bad_input_gets_one_sentence_and_exit_2(images, tmp_path, call, flags, sentence):
-    (tmp_path / "images").symlink_to(images)
-    code, error = call(gan_demo.main, *flags.split())
-    assert code == 2
-    assert error.startswith("script.py: ") and sentence in error
-    assert len(error.splitlines()) == 1
-    assert not list(tmp_path.glob("log_gan/run*"))
-
-
 def test_an_unknown_flag_gets_tyros_message(call):
     code, error = call(gan_demo.main, "--num-epoch", "5")
     assert code == 2 and "--num-epochs" in error
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no file size limit")
-def test_a_full_disk_leaves_the_last_checkpoint_intact(images, tmp_path, call):
-    import resource
-
-    flags = "--image-size 32 --nz 8 --ngf 8 --ndf 8 --batch-size 8 --device cpu"
-    code, error = call(gan_demo.main, "--data-dir", images, *flags.split(), "--num-epochs", 1)
-    assert code == 0, error
-    run = tmp_path / "log_gan/run1"
-    before = (run / "checkpoint_0_epoch.pkl").read_bytes()
-    limit = len(before) // 2
-    process = run_script(
-        "gan_demo.py", "--resume", "latest", "--num-epochs", 2, cwd=tmp_path,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )  # fmt: skip
-    assert process.returncode == 2
-    sentence = "checkpoint_1_epoch.pkl could not be written"
-    assert sentence in process.stderr and len(process.stderr.splitlines()) == 1
-    assert [path.name for path in run.glob("checkpoint*")] == ["checkpoint_0_epoch.pkl"]
-    assert (run / "checkpoint_0_epoch.pkl").read_bytes() == before
-    code, error = call(gan_demo.main, "--resume", "latest", "--num-epochs", 2)
-    assert code == 0, error
-    assert load_checkpoint(run / "checkpoint_1_epoch.pkl")["step"] == 6
 
 
 def test_the_recipe_of_the_chapter_is_its_own_and_flags_beside_it_win(monkeypatch):

@@ -1,0 +1,336 @@
+"""Every sentence that a user can get to see, and what brings it up."""
+
+import ast
+import io
+import json
+import re
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+import tyro
+from conftest import ROOT, save_images
+
+import acceleration
+import gan_demo
+import gan_evaluate
+import gan_inference
+from common_tools import load_checkpoint, run_as_script
+from dcgan import Discriminator, Generator
+from faults.test_checkpoints import Call, repacked, saved
+from faults.test_together import make_infinite, spoil_weights
+from my_dataset import load_faces
+
+SMALL = "--image-size 32 --nz 8 --ngf 8 --ndf 8 --batch-size 8 --num-epochs 1 --device cpu"
+MAINS = {
+    "gan_demo.py": gan_demo.main,
+    "gan_inference.py": lambda: gan_inference.sample(tyro.cli(gan_inference.Config)),
+    "gan_evaluate.py": gan_evaluate.main,
+}
+
+# A command, what happens meanwhile (#), and the sentence that ends it, with exit code 2. The ... of
+# a sentence is what torch, Pillow, the system or the machine's folders put there.
+ERRORS = """
+gan_demo.py --lr 2
+    lr is 2.0; it must be above 0 and at most 1.
+gan_demo.py --image-size 48
+    image_size is 48; it must be 32, 64, 128 or 256.
+gan_demo.py --nc 2
+    nc is 2; it must be 1 (gray) or 3 (RGB).
+gan_demo.py --diffaugment colour
+    diffaugment is colour; it must be empty, or of color, translation, cutout, shift with commas between.
+gan_demo.py --device cuda:99
+    device cuda:99 cannot be used here (...); try cpu.
+gan_demo.py --data-dir missing
+    data_dir missing does not exist; name a folder or .zip of images.
+gan_demo.py --data-dir texts
+    data_dir texts has no images in it (.bmp, .jpeg, .jpg, .png, .webp).
+gan_demo.py --data-dir broken.zip
+    data_dir broken.zip cannot be opened as a zip (File is not a zip file); download it again, or name a folder or another .zip.
+gan_demo.py --data-dir damaged
+    1 of 9 images in damaged cannot be read (broken.jpg); remove them, or leave them out with --skip-bad-images.
+gan_demo.py --data-dir all_damaged --skip-bad-images
+    none of the images in all_damaged can be read; name others.
+gan_demo.py --data-dir images --batch-size 27
+    images gives 26 images, fewer than one batch of 27; add images or lower batch_size.
+gan_demo.py --data-dir images --out-dir images/000.png
+    images/000.png could not be written (File exists); what was saved before is intact: free some space or choose another folder, and run again or resume.
+gan_demo.py --data-dir images --init-from missing.pkl
+    checkpoint missing.pkl does not exist; name a file.
+gan_demo.py --data-dir images --ngf 16 --init-from weights.pkl
+    the nets of init_from weights.pkl have other sizes than this run's (its generator: nz 8, ngf 8, nc 3); give nz, ngf, ndf, nc and image_size as it has them.
+gan_demo.py --data-dir images  # the loss becomes infinite
+    the loss is not finite in epoch 0, iteration 1; the last good checkpoint is not there yet: --resume goes on from there, and if this comes again, start a new run with a lower lr.
+gan_demo.py --data-dir images  # the weights become infinite
+    after iteration 3 weights are not finite (main.0.weight in g_model_state_dict); the last good checkpoint is not there yet: --resume goes on from there, and if this comes again, start a new run with a lower lr.
+gan_demo.py --data-dir images  # another machine has other images
+    images holds other images here than on another machine.
+gan_demo.py --data-dir images  # another process dies
+    the processes of this job have lost each other (Connection closed by peer); if another one has ended, it or torchrun says why.
+gan_demo.py --resume latest --out-dir images
+    images has no run to go on with; start one without --resume.
+gan_demo.py --resume images
+    images is no run to go on with: its config.json cannot be read (...).
+gan_demo.py --resume log_gan/run1 --seed 2
+    seed is 2, but log_gan/run1 was trained with 1; leave it as it was or start a new run.
+gan_demo.py --resume log_gan/run1 --num-epochs 1
+    num_epochs is 1, but log_gan/run1 is further already; ask for more.
+gan_demo.py --resume begun
+    begun has no checkpoint in it; name another run folder.
+gan_demo.py --resume without_optimizers
+    training cannot go on from without_optimizers/checkpoint_1_epoch.pkl: it lacks optimizer states, or its nets are not those of config.json; start a new run.
+gan_demo.py --resume of_another_net
+    training cannot go on from of_another_net/checkpoint_1_epoch.pkl: it lacks optimizer states, or its nets are not those of config.json; start a new run.
+gan_demo.py --resume half_a_config
+    half_a_config is no run to go on with: its config.json cannot be read (...).
+gan_demo.py --resume of_changed_images
+    the images in images are not those that of_changed_images was trained on; bring those back or start a new run.
+gan_inference.py --num-img 0
+    num_img is 0; it must be 1 or more.
+gan_inference.py --seed -1
+    seed is -1; it must be from 0 to 2**32 - 1.
+gan_inference.py --path-checkpoint weights.pkl --device cuda:99
+    device cuda:99 cannot be used here (...); try cpu.
+gan_inference.py --path-checkpoint weights.pkl --walk -1
+    walk is -1; this z_idx must be from 0 to 7 for weights.pkl.
+gan_inference.py --path-checkpoint weights.pkl --walk 8
+    walk is 8; this z_idx must be from 0 to 7 for weights.pkl.
+gan_inference.py --path-checkpoint images
+    images has no checkpoint in it; name another run folder.
+gan_inference.py  # neither a run nor released weights
+    neither a run in nowhere nor checkpoints has a checkpoint; train one with python gan_demo.py, or name a file with --path-checkpoint.
+gan_inference.py --path-checkpoint text.pkl
+    text.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (...); use another one.
+gan_inference.py --path-checkpoint empty.pkl
+    empty.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (...); use another one.
+gan_inference.py --path-checkpoint a_whole_net.pkl
+    a_whole_net.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (it asks for dcgan Generator); use another one.
+gan_inference.py --path-checkpoint cut_short.pkl
+    cut_short.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (File is not a zip file); use another one.
+gan_inference.py --path-checkpoint one_bit_turned.pkl
+    one_bit_turned.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (the checksum of its part archive/data/0 is wrong); use another one.
+gan_inference.py --path-checkpoint compressed.pkl
+    compressed.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (its parts are compressed, or folders by their attributes); use another one.
+gan_inference.py --path-checkpoint code.pkl
+    code.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (it asks for __builtin__ eval); use another one.
+gan_inference.py --path-checkpoint expanded.pkl
+    expanded.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (a tensor is larger than its numbers); use another one.
+gan_inference.py --path-checkpoint list.pkl
+    list.pkl has no generator in it: neither g_model_state_dict nor a bare state dict.
+gan_inference.py --path-checkpoint no_nets.pkl
+    no_nets.pkl has no generator in it: neither g_model_state_dict nor a bare state dict.
+gan_inference.py --path-checkpoint numbered.pkl
+    numbered.pkl has no generator in it: neither g_model_state_dict nor a bare state dict.
+gan_inference.py --path-checkpoint linear.pkl
+    linear.pkl holds no DCGAN generator: ....
+gan_inference.py --path-checkpoint two_channels.pkl
+    two_channels.pkl holds no DCGAN generator: it draws images of 2 channels, neither 1 nor 3.
+gan_inference.py --path-checkpoint discriminator.pkl
+    discriminator.pkl holds no DCGAN generator: ....
+gan_inference.py --path-checkpoint nan.pkl
+    nan.pkl has weights that are not finite (main.0.weight in g_model_state_dict); use an earlier one.
+gan_inference.py --path-checkpoint weights.pkl --save-images images
+    save_images images has files in it already; name a new folder.
+gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --seed -1
+    seed is -1; it must be from 0 to 2**32 - 1.
+gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --num-img 3
+    num_img is 3 (half of images, at most); it must be 8 or more.
+gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --inception --inception-weights missing.pth
+    the Inception net's weights cannot be loaded (...); get https://... and name the file with --inception-weights.
+"""
+
+# A command that goes on to its end, and what it says on the way.
+NOTES = """
+gan_demo.py --data-dir damaged --skip-bad-images
+    1 of 9 images in damaged cannot be read (broken.jpg); going on without them.
+gan_demo.py --data-dir images  # the packed images are of others
+    data/cache/images-32x3-....npy is damaged or of other images (...); packing again.
+gan_demo.py --data-dir images --init-from weights.pkl
+    weights.pkl has no discriminator; this run's starts from random weights.
+gan_demo.py --data-dir images --tensorboard  # D has won for long
+    D has been nearly always right for long, so G learns little from it; README.md, Reading the curves, says what to do.
+gan_demo.py --resume newest_damaged
+    Looking for an older checkpoint, since newest_damaged/checkpoint_1_epoch.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (...); use another one.
+gan_inference.py --path-checkpoint old.pkl
+    old.pkl is of PyTorch's old format without checksums; damage would not show.
+"""
+
+
+def other_images(monkeypatch):
+    monkeypatch.setattr(acceleration, "largest", lambda number: number + 1)
+
+
+def lost_process(monkeypatch):
+    def all_reduce(*_):
+        raise RuntimeError("Connection closed by peer")
+
+    monkeypatch.setattr(acceleration, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+
+
+def others_packed(_):
+    load_faces("images", "data/cache", 32)
+    load_faces("changed", "data/cache", 32)
+    cache = Path("data/cache")
+    shutil.copy(next(cache.glob("changed-*")), next(cache.glob("images-*")))
+
+
+def winning_discriminator(monkeypatch):
+    step, lead = gan_demo.train_step, torch.tensor([0, 0, 200.0, 0, 0])
+    monkeypatch.setattr(gan_demo, "train_step", lambda *arguments: step(*arguments) + lead)
+
+
+def nothing_to_draw_with(monkeypatch):
+    monkeypatch.setattr(gan_inference, "RUNS", "nowhere")
+    monkeypatch.setattr(gan_inference, "RELEASED", Path("checkpoints"))
+
+
+MEANWHILE = {
+    "the loss becomes infinite": lambda _: make_infinite(1),
+    "the weights become infinite": lambda _: spoil_weights(2),
+    "another machine has other images": other_images,
+    "another process dies": lost_process,
+    "the packed images are of others": others_packed,
+    "D has won for long": winning_discriminator,
+    "neither a run nor released weights": nothing_to_draw_with,
+}
+
+
+def rows(table):
+    lines = table.strip().splitlines()
+    return [
+        pytest.param(command, sentence.strip(), id=command)
+        for command, sentence in zip(lines[::2], lines[1::2], strict=True)
+    ]
+
+
+def run_in(folder, monkeypatch, capsys, command):
+    """Run a command of the tables; gives its exit code, what it prints, and its errors."""
+    command, _, meanwhile = command.partition("#")
+    script, *flags = command.split()
+    if script == "gan_demo.py" and "--resume" not in flags:
+        flags = [*SMALL.split(), *flags]
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [script, *flags])
+    monkeypatch.setattr(gan_demo, "train_step", gan_demo.train_step)  # so that it is put back
+    if meanwhile:
+        MEANWHILE[meanwhile.strip()](monkeypatch)
+    code = 0
+    try:
+        run_as_script(MAINS[script])
+    except SystemExit as ended:
+        code = ended.code
+    return code, *capsys.readouterr()
+
+
+def matches(sentence, text):
+    return re.fullmatch(re.escape(sentence).replace(re.escape("..."), ".*"), text)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """A folder with all that the commands name."""
+    folder = tmp_path_factory.mktemp("scene")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_images()
+        make_weights()
+        make_runs()
+    return folder
+
+
+def make_images():
+    save_images(Path("images"), 26)
+    save_images(Path("changed"), 26, suffix=".jpg")
+    save_images(Path("damaged"), 8)
+    save_images(Path("texts"), 1, suffix=".gif")
+    Path("all_damaged").mkdir()
+    for folder in ("damaged", "all_damaged"):
+        Path(folder, "broken.jpg").write_bytes(b"broken")
+    Path("broken.zip").write_bytes(b"PK\3\4 cut short")
+
+
+def make_weights():
+    generator = Generator(8, 8, 3, 32).state_dict()
+    files = {
+        "weights": generator,
+        "code": Call(eval, "1"),
+        "expanded": {"main.0.weight": torch.zeros(1).expand(10**9)},
+        "list": [1, 2],
+        "no_nets": {"epoch": 1},
+        "numbered": dict(enumerate(generator.values())),
+        "linear": torch.nn.Linear(2, 2).state_dict(),
+        "two_channels": Generator(8, 8, 2, 32).state_dict(),
+        "a_whole_net": Generator(8, 8, 3, 32),
+        "discriminator": Discriminator(3, 8, 32).state_dict(),
+        "nan": generator | {"main.0.weight": torch.full((8, 32, 4, 4), torch.nan)},
+    }
+    for name, content in files.items():
+        Path(f"{name}.pkl").write_bytes(saved(content))
+    data = bytearray(saved(generator))
+    Path("cut_short.pkl").write_bytes(data[:5000])
+    Path("compressed.pkl").write_bytes(repacked(data, zipfile.ZIP_DEFLATED))
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        place = archive.getinfo("archive/data/0").header_offset + 1000
+    data[place] ^= 1
+    Path("one_bit_turned.pkl").write_bytes(data)
+    Path("old.pkl").write_bytes(saved(generator, _use_new_zipfile_serialization=False))
+    Path("text.pkl").write_text("a text")
+    Path("empty.pkl").touch()
+
+
+def make_runs():
+    sizes = {"image_size": 32, "nz": 8, "ngf": 8, "ndf": 8, "batch_size": 8, "device": "cpu"}
+    run = gan_demo.train(gan_demo.Config(data_dir="changed", num_epochs=2, **sizes))
+    for name in ("without_optimizers", "of_another_net", "half_a_config", "of_changed_images"):
+        shutil.copytree(run, name)
+    for name in ("newest_damaged", "begun"):
+        shutil.copytree(run, name)
+    checkpoint = load_checkpoint(run / "checkpoint_1_epoch.pkl")
+    other = checkpoint | {"g_model_state_dict": {"weight": torch.zeros(1)}}
+    torch.save(other, "of_another_net/checkpoint_1_epoch.pkl")
+    del checkpoint["g_optimizer_state_dict"]
+    torch.save(checkpoint, "without_optimizers/checkpoint_1_epoch.pkl")
+    Path("half_a_config/config.json").write_text("{")
+    path = Path("newest_damaged/checkpoint_1_epoch.pkl")
+    path.write_bytes(path.read_bytes()[:-9])
+    for path in Path("begun").glob("*.pkl"):
+        path.unlink()
+    config = json.loads(Path("of_changed_images/config.json").read_text())
+    Path("of_changed_images/config.json").write_text(json.dumps(config | {"data_dir": "images"}))
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("command", "sentence"), rows(ERRORS))
+def test_an_error_is_one_sentence(scene, monkeypatch, capsys, command, sentence):
+    before = contents(scene)
+    code, _, error = run_in(scene, monkeypatch, capsys, command)
+    assert code == 2 and before.items() <= contents(scene).items()  # nothing lost or changed
+    lines = [line for line in error.splitlines() if "images/s" not in line]  # of the progress bar
+    assert len(lines) == 1
+    assert matches(f"{command.split()[0]}: {sentence}", lines[0]), lines[0]
+
+
+@pytest.mark.parametrize(("command", "sentence"), rows(NOTES))
+def test_a_note_is_said_on_the_way(scene, monkeypatch, capsys, command, sentence):
+    code, printed, error = run_in(scene, monkeypatch, capsys, command)
+    assert code == 0, error
+    assert any(matches(sentence, line) for line in (printed + error).splitlines()), printed
+
+
+def test_the_tables_have_every_sentence_of_the_code():
+    tables = ERRORS + NOTES
+    for script in ROOT.glob("*.py"):
+        for node in ast.walk(ast.parse(script.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "RunError":
+                pieces = [
+                    piece for piece in ast.walk(node.args[0]) if isinstance(piece, ast.Constant)
+                ]
+                longest = max((str(piece.value) for piece in pieces), key=len)
+                assert longest in tables or "is not a readable image" in longest, longest
