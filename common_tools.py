@@ -105,11 +105,16 @@ def progress_bar(total, done, disable=False):
     if disable:
         return tqdm(disable=True)
     if sys.stderr.isatty():  # figures first: in a window of 80 columns they leave no room for a bar
-        options = {"bar_format": "{desc}{rate_fmt} {remaining} {bar}", "dynamic_ncols": True}
-        return tqdm(total=total, initial=done, unit="img", unit_scale=True, **options)
-    line = "{desc}{n_fmt}/{total_fmt} images, {rate_fmt}, {remaining} left"
-    options = {"bar_format": line, "mininterval": 30, "delay": 1, "file": _Lines()}
-    return tqdm(total=total, initial=done, unit=" images", **options)
+        line = "{desc}{rate_fmt} {remaining} {bar}"
+        options = {"unit": "img", "unit_scale": True, "dynamic_ncols": True}
+    else:
+        line = "{desc}{n_fmt}/{total_fmt} images, {rate_fmt}, {remaining} left"
+        options = {"unit": " images", "mininterval": 30, "delay": 1, "file": _Lines()}
+    with catch_signals() as caught:  # half made, a bar would complain on its way out
+        bar = tqdm(total=total, initial=done, bar_format=line, **options)
+    for number in caught:
+        signal.raise_signal(number)
+    return bar
 
 
 # --- seeds and devices
