@@ -2,6 +2,8 @@
 
 import os
 import re
+import threading
+from contextlib import contextmanager
 
 import pytest
 from conftest import assert_same_run
@@ -22,13 +24,19 @@ WRITTEN = {
 
 
 def fail_at(ending, spoil):
-    """In the process of the run: make the disk unusable once a file of this name is to be written."""
-    writing = common_tools.writing
+    """In the process of the run: make the disk unusable once a file of this name is to be written.
 
+    Its threads write one after the other there, so that this file is the first to fail.
+    """
+    writing, one_at_a_time = common_tools.writing, threading.RLock()
+
+    @contextmanager
     def spoiling(path):
-        if str(path).endswith(ending):
-            spoil()
-        return writing(path)
+        with one_at_a_time:
+            if str(path).endswith(ending):
+                spoil()
+            with writing(path):
+                yield
 
     common_tools.writing = spoiling
 
