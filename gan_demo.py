@@ -80,7 +80,7 @@ class Config:
 
     # --- training
     num_epochs: int = 20  # times through all the images
-    batch_size: int = 8  # images in one iteration (of each process, under torchrun)
+    batch_size: int = 10  # images in one iteration (of each process, under torchrun)
     lr: float = 0.0002  # learning rate of both Adam optimizers
     lr_d: float = 0.0  # that of D's, if it is to be another one (0: lr)
     beta1: float = 0.5  # Adam's first beta (the second is 0.999)
@@ -382,7 +382,7 @@ def train(config: Config) -> Path:
 
 @torch.no_grad()
 def count_statistics(ema, nz, seed):
-    """Count BatchNorm's statistics anew, over 512 noises; no training step has run these weights."""
+    """Count BatchNorm's statistics anew, over 256 noises; no training step has run these weights."""
     random = torch.Generator().manual_seed(seed)
     device = next(ema.parameters()).device
     for layer in ema.modules():
@@ -390,7 +390,7 @@ def count_statistics(ema, nz, seed):
             layer.reset_running_stats()
             layer.momentum = None  # all batches count the same
     ema.train()
-    for _ in range(8):
+    for _ in range(4):
         ema(torch.randn(64, nz, 1, 1, generator=random).to(device))
 
 

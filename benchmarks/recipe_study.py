@@ -4,7 +4,7 @@ python benchmarks/recipe_study.py                                  # 2,000 faces
 python benchmarks/recipe_study.py --seeds 3 --inception
 
 Trains the chapter's recipe, then the same with one thing changed at a time, then the default recipe
-and that with one thing less. Every run sees as many images, and each is measured twice, with and
+and that with one thing changed. Every run sees as many images, and each is measured twice, with and
 without the average of its weights, against real images that no run has seen, as gan_evaluate.py does.
 The table gives the mean over the seeds and half of how far they lie apart; the picture sets the first
 9 faces of each side by side (seed 1, not chosen).
@@ -67,6 +67,7 @@ RECIPES = {
     "shift": {"diffaugment": "shift"},
     "DiffAugment": {"diffaugment": "color,translation"},
     "default": DEFAULT,
+    "default with batch 8": DEFAULT | {"batch_size": 8},
     "default without shift": DEFAULT | {"diffaugment": ""},
 }
 
