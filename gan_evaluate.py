@@ -19,19 +19,13 @@ import tyro
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from common_tools import (
-    RunError,
-    checkpoint_paths,
-    choose_device,
-    generate,
-    load_checkpoint,
-    new_folder,
-    run_as_script,
-    save_grid,
-    to_pixels,
-)
-from gan_inference import draw_noise, find_checkpoint, load_generator
+from common_tools import RunError, choose_device, run_as_script
+from machinery.checkpoints import checkpoint_paths, load_checkpoint
+from machinery.constants import Seed, check_ranges
+from machinery.files import new_folder
+from machinery.pictures import save_grid, to_pixels
 from my_dataset import CELEBA_DIR, find_images, load_faces, to_images
+from sampling import draw_noise, find_checkpoint, generate, load_generator
 
 
 @dataclass
@@ -45,7 +39,7 @@ class Config:
     inception_weights: str = ""  # file of these weights, where there is no network
     raw: bool = False  # the generator itself, even if the checkpoint has an average of its weights
     device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
-    seed: int = 1  # same seed, same figures
+    seed: Seed = 1  # same seed, same figures
     cache_dir: str = "data/cache"  # where decoded images are kept; may be deleted at any time
     out_dir: str = "evaluations"  # each call gets a folder of its own in here
 
@@ -213,8 +207,7 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
     Returns the figures of each checkpoint by its path, and by REAL those of other real images: what
     a perfect generator would have. Raises RunError, with a sentence for the user, for bad input.
     """
-    if not 0 <= config.seed < 2**32:
-        raise RunError(f"seed is {config.seed}; it must be from 0 to 2**32 - 1.")
+    check_ranges(config)
     device = choose_device(config.device)
     paths = find_checkpoints(config.path_checkpoint)
     image_size, _, nc = draw(paths[0], 1, config, device).shape[1:]

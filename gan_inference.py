@@ -18,23 +18,13 @@ import tyro
 from PIL import Image
 from tqdm import tqdm
 
-from common_tools import (
-    RunError,
-    checkpoint_paths,
-    choose_device,
-    generate,
-    load_checkpoint,
-    new_folder,
-    newest_checkpoint,
-    numbered,
-    remove_module,  # noqa: F401  readers import it from here
-    run_as_script,
-    save_animation,
-    save_grid,
-    to_pixels,
-    writing,
-)
-from dcgan import Generator
+from common_tools import RunError, choose_device, remove_module, run_as_script
+from machinery.constants import Count, Seed, check_ranges
+from machinery.files import new_folder, writing
+from machinery.pictures import save_animation, save_grid, to_pixels
+from sampling import BLOCK, draw_noise, find_checkpoint, generate, load_generator
+
+__all__ = ["Config", "latent_loop", "latent_walk", "remove_module", "sample"]
 
 
 @dataclass
@@ -44,8 +34,8 @@ class Config:
     path_checkpoint: str = ""  # file or run folder; empty: your newest run, else released weights
     raw: bool = False  # the generator itself, even if the checkpoint has an average of its weights
     device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
-    seed: int = 1  # same seed, same faces
-    num_img: int = 64  # how many faces to draw
+    seed: Seed = 1  # same seed, same faces
+    num_img: Count = 64  # how many faces to draw
 
     # --- what to draw: all faces in one picture, and ...
     walk: int | None = None  # z_idx, 0 to nz - 1: one face, this latent dimension from -3 to 3
@@ -55,18 +45,6 @@ class Config:
     # --- where to
     out_dir: str = "samples"  # each call gets a folder of its own in here: sample1, sample2, ...
     show: bool = False  # open the pictures in a window too
-
-
-RUNS, RELEASED = "log_gan", Path(__file__).parent / "checkpoints"
-BLOCK = 64  # noises drawn at a time, so that a seed's n-th face is the same for any num_img
-
-
-def draw_noise(count, nz, seed):
-    """Yield noise (64, nz, 1, 1) until there is enough for count faces; from the CPU, since other
-    devices have other random numbers."""
-    random = torch.Generator().manual_seed(seed)
-    for _ in range(0, count, BLOCK):
-        yield torch.randn(BLOCK, nz, 1, 1, generator=random)
 
 
 def latent_walk(noise, z_idx, steps=61):
@@ -102,10 +80,7 @@ def sample(config: Config) -> list[Path]:
 
     Raises RunError, with a sentence for the user, for bad input.
     """
-    if config.num_img < 1:
-        raise RunError(f"num_img is {config.num_img}; it must be 1 or more.")
-    if not 0 <= config.seed < 2**32:
-        raise RunError(f"seed is {config.seed}; it must be from 0 to 2**32 - 1.")
+    check_ranges(config)
     device = choose_device(config.device)
 
     # The generator: its sizes are read off the weights
@@ -143,39 +118,6 @@ def sample(config: Config) -> list[Path]:
                 Image.open(picture).show()
     print(*written, sep="\n")
     return written
-
-
-def find_checkpoint(path):
-    """The (path, checkpoint) of a file or a run folder; if path is empty, of the newest there is.
-
-    That is the one of the newest run that has one, else the released weights. Raises RunError
-    where there is none.
-    """
-    if path:
-        return newest_checkpoint(path) if Path(path).is_dir() else (path, load_checkpoint(path))
-    for _, run in reversed(numbered(RUNS, "run")):
-        if checkpoint_paths(run):
-            return newest_checkpoint(run)
-    for released in sorted(RELEASED.glob("*.pkl")):
-        return released, load_checkpoint(released)
-    raise RunError(
-        f"neither a run in {RUNS} nor {RELEASED.name} has a checkpoint; train one with python "
-        "gan_demo.py, or name a file with --path-checkpoint."
-    )
-
-
-def load_generator(path, checkpoint, raw=False):
-    """The Generator of a checkpoint from path: the average of its weights, if it has one and not raw.
-
-    Raises RunError where its weights are not of one.
-    """
-    own = checkpoint["g_model_state_dict"]
-    try:
-        return Generator.from_state_dict(
-            own if raw else checkpoint.get("g_ema_model_state_dict", own)
-        )
-    except ValueError as error:
-        raise RunError(f"{path} holds no DCGAN generator: {error}.") from error
 
 
 def save_faces(blocks, count, folder):

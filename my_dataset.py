@@ -2,8 +2,6 @@
 
 import hashlib
 import io
-import json
-import math
 import os
 import zlib
 from functools import partial
@@ -15,10 +13,11 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
-from common_tools import RunError, atomic_write, map_in_processes
-from drawn_faces import draw_faces
+from drawings.faces import draw_faces
+from machinery.console import RunError
+from machinery.packing import open_packed, pack
+from machinery.processes import first_on_each_machine, get_rank, get_world_size
 
 CELEBA_DIR = "data/img_align_celeba"  # where CelebA is looked for when nothing else is named
 CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
@@ -156,6 +155,7 @@ def is_image(name):
     return os.path.splitext(name)[1].lower() in EXTENSIONS and not hidden
 
 
+@first_on_each_machine()
 def find_images(data_dir):
     """The folder or zip to train on: data_dir, or what stands in for CelebA where that is missing.
 
@@ -178,6 +178,7 @@ def find_images(data_dir):
 # --- packed images
 
 
+@first_on_each_machine()
 def load_faces(data_dir, cache_dir, image_size=64, nc=3, max_images=0, skip_bad_images=False):
     """The first max_images images of data_dir (0: all), cropped and packed into one array.
 
@@ -219,61 +220,6 @@ def load_faces(data_dir, cache_dir, image_size=64, nc=3, max_images=0, skip_bad_
     return images, about["fingerprint"]
 
 
-def open_packed(path):
-    """The (images, about) of a file from pack(); OSError, EOFError or ValueError if it is none."""
-    images = np.load(path, mmap_mode="r")
-    with open(path, "rb") as file:
-        file.seek(images.offset + images.nbytes)
-        about = json.load(file)
-    if about["name"] != path.name:
-        raise ValueError(f"it was packed as {about['name']}")
-    return images, about
-
-
-def pack(dataset, path, image_size, nc):
-    """Decode a CelebADataset, whose items are PIL images of that size, into a file; all cores do.
-
-    The file is a .npy of uint8 (N, image_size, image_size, nc). After the array stand, as JSON, the
-    fingerprint of its images, the names of those that cannot be read and are left out, and the
-    file's own name.
-    Raises RunError where none can be read, or the file cannot be written.
-    """
-    shape = (image_size, image_size, nc)
-    mebibyte = max(1, 2**20 // math.prod(shape))  # so many images
-    blocks = map_in_processes(partial(decode, dataset), range(len(dataset)), mebibyte)
-    unreadable = []
-    with atomic_write(path, sync=False) as file:  # open_packed will see what is missing
-        write_npy_header(file, (len(dataset), *shape))
-        with tqdm(desc="packing images", total=len(dataset), leave=False, disable=None) as bar:
-            for count, pixels, bad in blocks:
-                file.write(pixels)
-                unreadable += bad
-                bar.update(count)
-        if len(unreadable) == len(dataset):
-            raise RunError(f"none of the images in {dataset.data_dir} can be read; name others.")
-        dataset.names = sorted(set(dataset.names) - set(unreadable))
-        about = {"fingerprint": dataset.fingerprint(), "unreadable": unreadable, "name": path.name}
-        file.write(json.dumps(about).encode())
-        file.seek(0)
-        write_npy_header(file, (len(dataset), *shape))  # as long as before, whatever the number
-
-
-def write_npy_header(file, shape):
-    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
-
-
-def decode(dataset, indices):
-    """Of these items: how many there are, the pixels of all that can be read, the others' names."""
-    pixels, unreadable = [], []
-    for index in indices:
-        try:
-            pixels.append(dataset[index].tobytes())
-        except RunError:
-            unreadable.append(dataset.names[index])
-    return len(indices), b"".join(pixels), unreadable
-
-
 def to_images(pixels):
     """uint8 (N, H, W, nc) -> float32 (N, nc, H, W) in [-1, 1], channels_last.
 
@@ -290,17 +236,24 @@ class FaceBatches:
     batch_size: images in a batch of this process; all world_size processes together take total.
     seed: with the epoch's number it decides the order and the flips, whatever came before.
     horizontal_flip: show each image mirrored every other time, at random.
+    source, fingerprint: where the images are from, and what tells them from others; for the run.
 
     len() is the number of batches in an epoch. A short last one is left out; as the order changes
     from epoch to epoch, so do the images in it.
     """
 
+    unit = "images"
+
     def __init__(
-        self, images, batch_size, seed, device, horizontal_flip=False, rank=0, world_size=1
-    ):
+        self, images, batch_size, seed, device, horizontal_flip=False, rank=None, world_size=None,
+        source="", fingerprint=0,
+    ):  # fmt: skip
+        rank = get_rank() if rank is None else rank
+        world_size = world_size or get_world_size()
         self.images, self.seed, self.device = images, seed, device
         self.horizontal_flip = horizontal_flip
-        self.total = batch_size * world_size
+        self.source, self.fingerprint = source, fingerprint
+        self.count, self.total = len(images), batch_size * world_size
         self.mine = slice(rank * batch_size, (rank + 1) * batch_size)
         if device.type == "cuda":
             self.upload = torch.cuda.Stream(device)
@@ -311,7 +264,7 @@ class FaceBatches:
                     self.images[first : first + 4096] = torch.from_numpy(block)
 
     def __len__(self):
-        return len(self.images) // self.total
+        return self.count // self.total
 
     def epoch(self, epoch, images_seen=0):
         """Yield this process's batches (batch_size, nc, H, W) in [-1, 1], channels_last.

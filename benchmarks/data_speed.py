@@ -23,7 +23,8 @@ from setting import describe_machine, in_turn, print_table, write_jpegs
 from torch.utils.data import DataLoader, Dataset
 
 from common_tools import choose_device
-from my_dataset import FaceBatches, face_transform, load_faces, open_packed, to_images
+from machinery.packing import open_packed
+from my_dataset import FaceBatches, face_transform, load_faces, to_images
 
 CELEBA_IMAGES = 202_599
 

@@ -24,15 +24,10 @@ from setting import describe_machine, print_table
 
 import gan_demo
 import gan_evaluate
-from common_tools import (
-    RunError,
-    checkpoint_paths,
-    choose_device,
-    newest_checkpoint,
-    numbered,
-    run_as_script,
-)
+from common_tools import RunError, choose_device, run_as_script
 from gan_demo import CHAPTER
+from machinery.checkpoints import checkpoint_paths, newest_checkpoint
+from machinery.files import numbered
 from my_dataset import load_faces
 
 

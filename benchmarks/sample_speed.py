@@ -21,9 +21,10 @@ from PIL import Image
 from setting import ROOT, describe_machine, in_turn, print_table
 from torchvision.utils import save_image
 
-from common_tools import choose_device, generate, set_seed
+from common_tools import choose_device, set_seed
 from dcgan import Generator
-from gan_inference import BLOCK, draw_noise, save_faces
+from gan_inference import save_faces
+from sampling import BLOCK, draw_noise, generate
 
 
 @dataclass

@@ -14,8 +14,8 @@ from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-from common_tools import map_in_processes
-from drawn_faces import draw_faces
+from drawings.faces import draw_faces
+from machinery.processes import map_in_processes
 from my_dataset import CelebADataset
 
 FULL_SIZE = (178, 218)  # of CelebA's aligned images

@@ -33,9 +33,9 @@ import tyro
 from setting import ROOT, describe_machine, in_turn, print_table, write_jpegs
 
 import gan_demo
-from acceleration import CapturedStep, fused_adam
 from common_tools import METRICS, choose_device, set_seed
 from dcgan import Discriminator, Generator
+from machinery.acceleration import CapturedStep, fused_adam
 from my_dataset import FaceBatches, load_faces
 
 

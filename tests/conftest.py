@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from common_tools import newest_checkpoint, run_as_script
+from common_tools import run_as_script
 from gan_demo import Config, train
+from machinery.checkpoints import newest_checkpoint
 
 ROOT = Path(__file__).parent.parent
 # What makes a run draw random numbers and keep more than its nets, so what resuming must restore.

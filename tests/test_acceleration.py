@@ -13,11 +13,13 @@ import pytest
 import torch
 from conftest import ROOT
 
-import acceleration
-from acceleration import CapturedStep, fused_adam, load_optimizer
-from common_tools import load_checkpoint, newest_checkpoint, seed_iteration
+import gan_demo
 from dcgan import Discriminator, Generator
-from gan_demo import Config, own_run, train_step
+from gan_demo import Config, train_step
+from machinery.acceleration import CapturedStep, fused_adam, load_optimizer
+from machinery.checkpoints import load_checkpoint, newest_checkpoint
+from machinery.constants import own_run
+from machinery.run import seed_iteration
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 
@@ -59,10 +61,11 @@ def test_a_saved_optimizer_goes_on_in_another_layout(memory_format):
     step(net, optimizer)
     other = Discriminator(ndf=4, image_size=32).double().to(memory_format=torch.channels_last)
     other.load_state_dict(net.state_dict())
-    resumed = fused_adam(other, lr=0.003, beta1=0.5)
+    resumed = fused_adam(other, lr=0.01, beta1=0.9)
+    optimizer.param_groups[0]["lr"] = 0.003  # as a scheduler may have left it
     load_optimizer(resumed, copy.deepcopy(optimizer.state_dict()))
-    assert resumed.param_groups[0]["fused"]
-    optimizer.param_groups[0]["lr"] = 0.003  # the options are those of the new one
+    (group,) = resumed.param_groups
+    assert group["fused"] and torch.is_tensor(group["lr"])
     step(net, optimizer)
     step(other, resumed)
     for ours, theirs in zip(other.parameters(), net.parameters()):
@@ -214,7 +217,7 @@ def test_bfloat16_takes_the_course_of_float32(monkeypatch):
     def autocast(device, bf16):  # on a CPU it would not pay, but it can be had
         return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
 
-    monkeypatch.setattr(acceleration, "autocast", autocast)
+    monkeypatch.setattr(gan_demo, "autocast", autocast)
     device = torch.device("cpu")
     half = course(device, bf16=True, iterations=100)
     full = course(device, iterations=100)

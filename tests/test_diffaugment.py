@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffaugment import CHANGES, augment
+from machinery.diffaugment import CHANGES, augment
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from drawn_faces import draw_face, draw_faces
+from drawings.faces import draw_face, draw_faces
 from my_dataset import CelebADataset, face_transform
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
 import gan_evaluate
-from common_tools import RunError, newest_checkpoint
+from common_tools import RunError
 from gan_evaluate import (
     REAL,
     Config,
@@ -26,6 +26,7 @@ from gan_evaluate import (
     sliced_wasserstein,
     swd,
 )
+from machinery.checkpoints import newest_checkpoint
 
 
 def spots(count, seed, colours=256, side=32):

@@ -1,4 +1,5 @@
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,18 +7,14 @@ import torch
 from PIL import Image
 
 import gan_inference
-from common_tools import (
-    atomic_write,
-    choose_device,
-    generate,
-    get_random_state,
-    load_checkpoint,
-    save_checkpoint,
-    set_random_state,
-    set_seed,
-)
+import sampling
+from common_tools import choose_device, remove_module, set_seed
 from dcgan import Discriminator, Generator
-from gan_inference import Config, draw_noise, latent_loop, latent_walk, remove_module, sample
+from gan_inference import Config, latent_loop, latent_walk, sample
+from machinery.checkpoints import load_checkpoint, save_checkpoint
+from machinery.files import atomic_write
+from machinery.run import get_random_state, set_random_state
+from sampling import draw_noise, generate
 
 NZ = 12
 
@@ -101,7 +98,7 @@ def test_the_default_is_the_newest_run_then_the_released_weights(
     trained, finished_run, tmp_path, call, monkeypatch
 ):
     released = tmp_path / "released"
-    monkeypatch.setattr(gan_inference, "RELEASED", released)
+    monkeypatch.setattr(sampling, "RELEASED", released)
     code, error = call(run_main)
     assert code == 2 and "train one with python gan_demo.py" in error
     ours, other = FORMATS["ours"](trained), load_checkpoint(finished_run / "checkpoint_2_epoch.pkl")
@@ -122,7 +119,7 @@ def test_the_default_is_the_newest_run_then_the_released_weights(
 
 
 def test_the_released_weights_fit_the_chapters_nets_and_draw_faces_that_differ():
-    (path,) = gan_inference.RELEASED.glob("*.pkl")
+    (path,) = sampling.RELEASED.glob("*.pkl")
     assert path.stat().st_size < 26e6
     checkpoint = torch.load(path, weights_only=True)
     generator, discriminator = Generator(nz=100, ngf=64), Discriminator(ndf=64)
@@ -241,6 +238,14 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert path.stat().st_ino != before  # renamed, not written over
+
+
+def test_a_file_that_another_process_finishes_meanwhile_is_no_obstacle(tmp_path, monkeypatch):
+    gone = tmp_path / "file.of_another_process.partial"
+    monkeypatch.setattr(Path, "glob", lambda *_: [gone])
+    with atomic_write(tmp_path / "file") as file:
+        file.write(b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
 
 
 def test_random_states_go_through_a_checkpoint(tmp_path):

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 import my_dataset
 from common_tools import RunError
+from machinery import packing
 from my_dataset import CelebADataset, FaceBatches, face_transform, find_images, load_faces
 
 
@@ -112,7 +113,7 @@ def test_packed_images_are_opened_at_once_until_something_changes(tmp_path, monk
     with pytest.MonkeyPatch.context() as no_decoding:
         for source in (folder, archive):
             first, fingerprint = load_faces(source, tmp_path / "cache", 32)
-            no_decoding.setattr(my_dataset, "decode", refuse)
+            no_decoding.setattr(packing, "decode", refuse)
             again, same = load_faces(source, tmp_path / "cache", 32)
             assert isinstance(again, np.memmap)
             assert (again == first).all() and same == fingerprint
@@ -125,7 +126,7 @@ def test_packed_images_are_opened_at_once_until_something_changes(tmp_path, monk
     os.utime(folder / "001.png", ns=(0, 0))  # another time: perhaps another image
     os.utime(archive, ns=(0, 0))
     for source in (folder, archive):
-        monkeypatch.setattr(my_dataset, "decode", refuse)
+        monkeypatch.setattr(packing, "decode", refuse)
         with pytest.raises(AssertionError, match="nothing was to be decoded"):
             load_faces(source, tmp_path / "cache", 32)
         monkeypatch.undo()
@@ -148,7 +149,7 @@ def test_a_packed_file_that_is_cut_short_is_packed_again(tmp_path, capsys):
 
 def test_packing_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
     folder = save_images(tmp_path / "faces", 3)
-    monkeypatch.setattr(my_dataset, "decode", refuse)
+    monkeypatch.setattr(packing, "decode", refuse)
     with pytest.raises(AssertionError):
         load_faces(folder, tmp_path / "cache", 32)
     assert not list((tmp_path / "cache").iterdir())
@@ -166,7 +167,7 @@ def test_corrupt_images_are_named_or_left_out(tmp_path, capsys, monkeypatch):
         images, fingerprint = load_faces(folder, tmp_path / "cache", 32, skip_bad_images=True)
         assert (images == expected[[0, 2]]).all()
         assert "2 of 4 images" in capsys.readouterr().out
-        monkeypatch.setattr(my_dataset, "decode", refuse)  # the second time it is known
+        monkeypatch.setattr(packing, "decode", refuse)  # the second time it is known
     dataset = CelebADataset(folder, face_transform())
     with pytest.raises(RunError, match=r"001\.jpg is not a readable image"):
         dataset[1]

@@ -2,6 +2,7 @@ import csv
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,12 @@ from PIL import Image
 
 import gan_demo
 import gan_inference
-from common_tools import RunError, load_checkpoint, newest_checkpoint
+import machinery.run
+from common_tools import RunError
 from gan_demo import Config, saved_config, train
 from gan_inference import sample
+from machinery.checkpoints import load_checkpoint, newest_checkpoint
+from machinery.constants import config_from_flags
 
 
 def test_a_run_leaves_what_the_readme_promises(finished_run):
@@ -193,7 +197,6 @@ def test_resuming_takes_more_epochs_and_refuses_another_net(tiny):
     for name, value, was in [
         ("ngf", 16, 8),
         ("seed", 2, 1),
-        ("data_dir", "elsewhere", config.data_dir),
     ]:
         with pytest.raises(RunError, match=f"^{name} is {value}, .* {was};"):
             train(replace(config, **{name: value}))
@@ -233,6 +236,25 @@ def test_a_run_of_an_older_version_goes_on(tiny):
     assert_same_run(train(saved_config(str(run))), train(plain))
 
 
+def test_a_run_begun_before_runs_had_a_file_of_their_own_goes_on(tmp_path, monkeypatch):
+    """tests/old_run holds one of its two epochs, and the metrics.csv of the same run trained whole."""
+    folder = shutil.copytree(ROOT / "tests/old_run", tmp_path / "old")
+    monkeypatch.chdir(folder)
+    begun = (folder / "run/metrics.csv").read_text()
+    run = train(replace(saved_config("run"), num_epochs=2))
+    whole, rows = (
+        np.genfromtxt(path, delimiter=",", names=True)
+        for path in (folder / "whole_metrics.csv", run / "metrics.csv")
+    )
+    assert (run / "metrics.csv").read_text().startswith(begun) and rows.dtype == whole.dtype
+    assert len(rows) == len(whole) == 2 * len(begun.splitlines()[1:])
+    for name in rows.dtype.names:
+        np.testing.assert_allclose(rows[name], whole[name], rtol=1e-3)
+    old, new = (load_checkpoint(run / f"checkpoint_{epoch}_epoch.pkl") for epoch in (0, 1))
+    assert new.keys() == old.keys()
+    assert new["place"] == (2, 0, 0) and new["step"] == 6
+
+
 def test_data_dir_may_be_named_again_where_its_zip_stands_in(tmp_path, images, call):
     (tmp_path / "data").mkdir()
     with zipfile.ZipFile(tmp_path / "data/img_align_celeba.zip", "w") as file:
@@ -254,7 +276,7 @@ def test_what_cannot_be_written_stops_the_run_within_an_epoch(tiny, monkeypatch)
         if checkpoint["epoch"] == 1:
             raise RunError("no space left")
 
-    monkeypatch.setattr(gan_demo, "save_checkpoint", save_checkpoint)
+    monkeypatch.setattr(machinery.run, "save_checkpoint", save_checkpoint)
     with pytest.raises(RunError, match="no space left"):
         train(tiny(num_epochs=9))
     assert len(steps) == 3 * 3
@@ -300,7 +322,7 @@ def test_an_unknown_flag_gets_tyros_message(call):
 def test_the_recipe_of_the_chapter_is_its_own_and_flags_beside_it_win(monkeypatch):
     def config(flags=""):
         monkeypatch.setattr(sys, "argv", ["gan_demo.py", *flags.split()])
-        return gan_demo.config_from_flags(restarted=False)
+        return config_from_flags(Config, {"chapter": gan_demo.CHAPTER})
 
     assert config() == Config()
     chapter = config("--recipe chapter")
@@ -386,7 +408,7 @@ def test_a_discriminator_that_wins_for_long_is_told_of_once(tiny, monkeypatch, c
         train(tiny(num_epochs=300, checkpoint_interval=300, real_label=0.9, ema_decay=0))
         return capsys.readouterr().out
 
-    monkeypatch.setattr(gan_demo, "save_grid", lambda *_: None)
-    monkeypatch.setattr(gan_demo, "save_animation", lambda *_, **__: None)
-    assert printed(0.899, 0.001).count("README.md, Reading the curves") == 1
-    assert "README.md" not in printed(0.75, 0.1)
+    monkeypatch.setattr(machinery.run, "save_picture", lambda *_: None)
+    monkeypatch.setattr(machinery.run, "save_animation", lambda *_, **__: None)
+    assert printed(0.899, 0.001).count("docs/reading-the-curves.md") == 1
+    assert "docs/" not in printed(0.75, 0.1)

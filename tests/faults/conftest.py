@@ -22,7 +22,7 @@ else:
 
     import gan_demo
     from common_tools import run_as_script
-    from drawn_faces import draw_faces
+    from drawings.faces import draw_faces
 
     processes = multiprocessing.get_context("forkserver")  # a run starts without seconds of imports
     processes.set_forkserver_preload(["pytest", "gan_demo", "matplotlib.figure", "torch._dynamo"])

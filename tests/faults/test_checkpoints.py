@@ -13,9 +13,10 @@ import pytest
 import torch
 from conftest import assert_same_run
 
-from common_tools import RunError, load_checkpoint, newest_checkpoint
+from common_tools import RunError
 from dcgan import Discriminator, Generator
-from gan_inference import load_generator
+from machinery.checkpoints import load_checkpoint, newest_checkpoint
+from sampling import load_generator
 
 
 @pytest.fixture

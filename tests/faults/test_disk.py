@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 from conftest import assert_same_run
 
-import common_tools
-from common_tools import load_checkpoint
+from machinery import files, run
+from machinery.checkpoints import load_checkpoint
 
 WRITTEN = {
     "the packed images": ".npy",
@@ -28,7 +28,7 @@ def fail_at(ending, spoil):
 
     Its threads write one after the other there, so that this file is the first to fail.
     """
-    writing, one_at_a_time = common_tools.writing, threading.RLock()
+    writing, one_at_a_time = files.writing, threading.RLock()
 
     @contextmanager
     def spoiling(path):
@@ -38,7 +38,7 @@ def fail_at(ending, spoil):
             with writing(path):
                 yield
 
-    common_tools.writing = spoiling
+    files.writing = run.writing = spoiling
 
 
 @pytest.mark.parametrize("name", WRITTEN)

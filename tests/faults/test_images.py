@@ -13,6 +13,7 @@ from PIL import Image
 
 import my_dataset
 from common_tools import RunError
+from machinery import packing
 from my_dataset import face_transform, load_faces
 
 SIDE = 32
@@ -96,7 +97,7 @@ def assert_used_right(data_dir, cache_dir, capsys, files):
     images, _ = load_faces(data_dir, cache_dir, SIDE, skip_bad_images=True)
     assert f"{len(named)} of {len(named) + len(images)} images" in capsys.readouterr().out
     dataset = my_dataset.CelebADataset(data_dir, None)
-    about = my_dataset.open_packed(next(cache_dir.iterdir()))[1]
+    about = packing.open_packed(next(cache_dir.iterdir()))[1]
     assert sorted(about["unreadable"]) == named
     names = [name for name in dataset.names if name not in named]
     assert set(used) <= set(names)
@@ -144,13 +145,13 @@ def test_bad_files_in_a_zip(tmp_path, capsys):
 
 def test_a_file_that_is_deleted_while_it_is_to_be_packed_is_named(tmp_path, monkeypatch):
     folder = save_images(tmp_path / "faces", 20)
-    decode = my_dataset.decode
+    decode = packing.decode
 
     def deleting(dataset, indices):
         (folder / "007.png").unlink()
         return decode(dataset, indices)
 
-    monkeypatch.setattr(my_dataset, "decode", deleting)
+    monkeypatch.setattr(packing, "decode", deleting)
     with pytest.raises(RunError, match=r"1 of 20 images in .* cannot be read \(007\.png\)"):
         load_faces(folder, tmp_path / "cache", SIDE)
 

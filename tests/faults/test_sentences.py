@@ -15,14 +15,17 @@ import torch
 import tyro
 from conftest import ROOT, save_images
 
-import acceleration
 import gan_demo
 import gan_evaluate
 import gan_inference
-from common_tools import load_checkpoint, run_as_script
+import machinery.run
+import sampling
+from common_tools import run_as_script
 from dcgan import Discriminator, Generator
 from faults.test_checkpoints import Call, repacked, saved
 from faults.test_together import make_infinite, spoil_weights
+from machinery import processes
+from machinery.checkpoints import load_checkpoint
 from my_dataset import load_faces
 
 SMALL = "--image-size 32 --nz 8 --ngf 8 --ndf 8 --batch-size 8 --num-epochs 1 --device cpu"
@@ -171,7 +174,7 @@ gan_demo.py --data-dir images  # the packed images are of others
 gan_demo.py --data-dir images --init-from weights.pkl
     weights.pkl has no discriminator; this run's starts from random weights.
 gan_demo.py --data-dir images --tensorboard  # D has won for long
-    D has been nearly always right for long, so G learns little from it; README.md, Reading the curves, says what to do.
+    D has been nearly always right for long, so G learns little from it; docs/reading-the-curves.md says what to do.
 gan_demo.py --resume newest_damaged
     Looking for an older checkpoint, since newest_damaged/checkpoint_1_epoch.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (...); use another one.
 gan_inference.py --path-checkpoint old.pkl
@@ -180,14 +183,14 @@ gan_inference.py --path-checkpoint old.pkl
 
 
 def other_images(monkeypatch):
-    monkeypatch.setattr(acceleration, "largest", lambda number: number + 1)
+    monkeypatch.setattr(machinery.run, "largest", lambda number: number + 1)
 
 
 def lost_process(monkeypatch):
     def all_reduce(*_):
         raise RuntimeError("Connection closed by peer")
 
-    monkeypatch.setattr(acceleration, "get_world_size", lambda: 2)
+    monkeypatch.setattr(processes, "get_world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
 
 
@@ -221,8 +224,8 @@ def ctrl_c(monkeypatch):
 
 
 def nothing_to_draw_with(monkeypatch):
-    monkeypatch.setattr(gan_inference, "RUNS", "nowhere")
-    monkeypatch.setattr(gan_inference, "RELEASED", Path("checkpoints"))
+    monkeypatch.setattr(sampling, "RUNS", "nowhere")
+    monkeypatch.setattr(sampling, "RELEASED", Path("checkpoints"))
 
 
 MEANWHILE = {
@@ -365,7 +368,7 @@ def test_a_note_is_said_on_the_way(scene, monkeypatch, capsys, command, sentence
 
 def test_the_tables_have_every_sentence_of_the_code():
     elsewhere = "is not a readable image", "Going on without a CUDA graph"  # or of one word
-    for script in ROOT.glob("*.py"):
+    for script in [*ROOT.glob("*.py"), *ROOT.glob("machinery/*.py"), *ROOT.glob("drawings/*.py")]:
         for node in ast.walk(ast.parse(script.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("RunError", "print"):
                 inside = (piece for argument in node.args for piece in ast.walk(argument))

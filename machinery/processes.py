@@ -1,6 +1,10 @@
-"""What makes a training step fast on a GPU, and lets several processes train one pair of nets."""
+"""Several processes: a pool that decodes images, and a job of torchrun that trains one set of nets.
+
+Without torchrun each function of the second half does what one process needs.
+"""
 
 import os
+import signal
 import sys
 import time
 import uuid
@@ -9,94 +13,52 @@ from contextlib import contextmanager, redirect_stdout
 import torch
 import torch.distributed as dist
 
-from common_tools import RunError, choose_device
-
-# --- one GPU
+from machinery.console import RunError
 
 
-def autocast(device, bf16):
-    """A context in which the nets compute in bfloat16, if bf16 is set and the GPU can; else none."""
-    usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16 and usable)
+def map_in_processes(function, items, chunk):
+    """Yield function(list of `chunk` items) for all items, in order; all cores work on it."""
+    from torch.utils.data import DataLoader  # a pool that ends with its parent, however that ends
+
+    chunks = -(-len(items) // chunk)
+    return DataLoader(
+        items,
+        batch_size=chunk,
+        collate_fn=function,
+        num_workers=min(os.cpu_count() or 1, chunks // 8),  # a few items are not worth a process
+        worker_init_fn=_leave_signals_to_parent,
+        generator=torch.Generator(),  # its own, so that the global random numbers stay as they are
+    )
 
 
-def fused_adam(net, lr, beta1):
-    """Adam that updates all weights of a net at once.
+def _leave_signals_to_parent(_worker):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    Its learning rate is a tensor on the net's device, so that a scheduler which changes it reaches
-    a step recorded by CapturedStep.
+
+def choose_device(name="auto"):
+    """The torch.device of that name; "auto" is CUDA or Apple's MPS if there is one, else the CPU.
+
+    In a job of torchrun each process of a machine gets a GPU of its own.
+    Raises RunError for a device that this machine does not have.
     """
-    device = next(net.parameters()).device
-    options = {"betas": (beta1, 0.999), "fused": True, "capturable": device.type == "cuda"}
-    return torch.optim.Adam(net.parameters(), lr=torch.tensor(lr, device=device), **options)
+    if name == "auto":
+        mps = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else mps
+    if in_job() and name == "cuda":
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise RunError(f"device {name} cannot be used here ({reason}); try cpu.") from error
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    return device
 
 
-def load_optimizer(optimizer, saved):
-    """Take over the moments of a saved optimizer state; its options stay as they were made.
-
-    Those belong to this machine's device. Raises KeyError or ValueError where it does not fit.
-    """
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": saved["state"]})
-    for parameter, state in optimizer.state.items():
-        for name in ("exp_avg", "exp_avg_sq"):  # a fused step needs the weights' memory layout
-            state[name] = torch.empty_like(parameter).copy_(state[name])
-
-
-class CapturedStep:
-    """step(real, noise) on a GPU, recorded as one CUDA graph: hundreds of kernels, one launch.
-
-    The first calls run step as it is; it warms up in them, and they count like any other. Then it
-    is recorded and from there on replayed, with new images and noise in the place of the recorded
-    ones. All that step does beside launching kernels (Python code, prints) happens no more.
-
-    Where it cannot be recorded, each call runs step as it is, and one line says why; with
-    required=True that is a RuntimeError.
-    """
-
-    WARM_UP = 3
-
-    def __init__(self, step, required=False):
-        self.step, self.required = step, required
-        self.calls, self.graph = 0, None
-        self.stream = torch.cuda.Stream()
-
-    def __call__(self, real, noise):
-        self.calls += 1
-        if self.calls <= self.WARM_UP:
-            self.stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self.stream):  # a graph is recorded on a stream of its own
-                numbers = self.step(real, noise)
-            torch.cuda.current_stream().wait_stream(self.stream)
-            return numbers
-        if self.calls == self.WARM_UP + 1:
-            self._record(real, noise)
-        if self.graph is None:
-            return self.step(real, noise)
-        self.real.copy_(real)
-        self.noise.copy_(noise)
-        self.graph.replay()
-        return self.numbers.clone()
-
-    def _record(self, real, noise):
-        self.real, self.noise = real.clone(), noise.clone()
-        graph = torch.cuda.CUDAGraph()
-        back = torch.cuda.stream(torch.cuda.current_stream())  # to it, even if recording fails
-        try:
-            with (
-                back,
-                torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"),
-            ):
-                self.numbers = self.step(self.real, self.noise)
-            self.graph = graph
-        except RuntimeError as error:
-            if self.required:
-                raise
-            cause = error.__context__ or error  # the end of a failed recording fails as well
-            reason = str(cause).splitlines()[0]
-            print(f"Going on without a CUDA graph, since none can be recorded ({reason}).")
-
-
-# --- several processes, started by torchrun; without it each function does what one process needs
+# --- a job of torchrun
 
 
 @contextmanager
@@ -156,16 +118,6 @@ def get_rank():
 def get_world_size():
     """How many processes train together."""
     return dist.get_world_size() if in_job() else 1
-
-
-def own_device(name):
-    """choose_device(name), but each process of a machine gets a GPU of its own."""
-    if in_job() and torch.cuda.is_available() and name in ("auto", "cuda"):
-        name = f"cuda:{os.environ['LOCAL_RANK']}"
-    device = choose_device(name)
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
-    return device
 
 
 @contextmanager

@@ -5,7 +5,11 @@ so it cannot learn the real ones by heart, and since G learns through the change
 what it draws.
 """
 
+from typing import Annotated
+
 import torch
+
+from machinery.constants import Range
 
 
 def uniform(images, low, high):
@@ -49,6 +53,8 @@ def shift(images):
 
 
 CHANGES = {"color": color, "translation": translation, "cutout": cutout, "shift": shift}
+WORDS = f"empty, or of {', '.join(CHANGES)} with commas between"
+Policy = Annotated[str, Range(WORDS, lambda policy: {*policy.split(",")} <= {"", *CHANGES})]
 
 
 def augment(images, policy):

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 from tqdm import tqdm
 
-from common_tools import atomic_write, map_in_processes
+from machinery.files import atomic_write
+from machinery.processes import map_in_processes
 
 SIZE, ZOOM = (178, 218), 2  # drawn ZOOM times larger, then reduced: the anti-aliasing
 GRID = (55, 45)  # rows and columns: soft light is worked out on them, then stretched

@@ -1,0 +1,102 @@
+"""What makes a training step fast on a GPU."""
+
+import torch
+
+
+def autocast(device, bf16):
+    """A context in which the nets compute in bfloat16, if bf16 is set and the GPU can; else none."""
+    usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16 and usable)
+
+
+def fused_adam(net, lr, beta1):
+    """Adam that updates all weights of a net at once.
+
+    Its learning rate is a tensor on the net's device, so that a scheduler which changes it reaches
+    a step recorded by CapturedStep.
+    """
+    device = next(net.parameters()).device
+    options = {"betas": (beta1, 0.999), "fused": True, "capturable": device.type == "cuda"}
+    return torch.optim.Adam(net.parameters(), lr=torch.tensor(lr, device=device), **options)
+
+
+def load_optimizer(optimizer, saved):
+    """Take over a saved optimizer state: moments, and options such as the learning rate.
+
+    What belongs to this machine's device (fused, capturable, ...) stays as it was made. Raises KeyError
+    or ValueError where it does not fit.
+    """
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"param_groups": groups, "state": saved["state"]})
+    for group, old in zip(optimizer.param_groups, saved["param_groups"], strict=True):
+        for name in old.keys() - {"params", "fused", "foreach", "capturable", "differentiable"}:
+            if torch.is_tensor(group.get(name)):
+                group[name].fill_(old[name])
+            else:
+                group[name] = old[name]
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():  # a fused step needs the weights' memory layout
+            if torch.is_tensor(value) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)
+
+
+def captured(step, device):
+    """The step as it runs fastest on this device: a CapturedStep on CUDA, else as it is."""
+    if device.type != "cuda":
+        return step
+    torch.backends.cudnn.benchmark = True  # measure which algorithm is fastest
+    return CapturedStep(step)
+
+
+class CapturedStep:
+    """step(real, noise) on a GPU, recorded as one CUDA graph: hundreds of kernels, one launch.
+
+    The first calls run step as it is; it warms up in them, and they count like any other. Then it
+    is recorded and from there on replayed, with new images and noise in the place of the recorded
+    ones. All that step does beside launching kernels (Python code, prints) happens no more.
+
+    Where it cannot be recorded, each call runs step as it is, and one line says why; with
+    required=True that is a RuntimeError.
+    """
+
+    WARM_UP = 3
+
+    def __init__(self, step, required=False):
+        self.step, self.required = step, required
+        self.calls, self.graph = 0, None
+        self.stream = torch.cuda.Stream()
+
+    def __call__(self, real, noise):
+        self.calls += 1
+        if self.calls <= self.WARM_UP:
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):  # a graph is recorded on a stream of its own
+                numbers = self.step(real, noise)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return numbers
+        if self.calls == self.WARM_UP + 1:
+            self._record(real, noise)
+        if self.graph is None:
+            return self.step(real, noise)
+        self.real.copy_(real)
+        self.noise.copy_(noise)
+        self.graph.replay()
+        return self.numbers.clone()
+
+    def _record(self, real, noise):
+        self.real, self.noise = real.clone(), noise.clone()
+        graph = torch.cuda.CUDAGraph()
+        back = torch.cuda.stream(torch.cuda.current_stream())  # to it, even if recording fails
+        try:
+            with (
+                back,
+                torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"),
+            ):
+                self.numbers = self.step(self.real, self.noise)
+            self.graph = graph
+        except RuntimeError as error:
+            if self.required:
+                raise
+            cause = error.__context__ or error  # the end of a failed recording fails as well
+            reason = str(cause).splitlines()[0]
+            print(f"Going on without a CUDA graph, since none can be recorded ({reason}).")

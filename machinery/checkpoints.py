@@ -1,0 +1,191 @@
+"""Checkpoints: opened without running code from them, whoever wrote them, and saved whole."""
+
+import io
+import pickletools
+import re
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+import torch
+
+from machinery.console import RunError
+from machinery.files import atomic_write, numbered
+
+
+def to_cpu(value):
+    """A copy of a checkpoint with its tensors on the CPU, untouched by what training does next."""
+    if torch.is_tensor(value):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: to_cpu(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(to_cpu, value))
+    return value
+
+
+def save_checkpoint(checkpoint, path):
+    """Write a dict of tensors and plain values; the file appears whole or not at all."""
+    buffer = io.BytesIO()  # written to a file, torch.save would hide that the disk is full
+    torch.save(checkpoint, buffer)
+    with atomic_write(path) as file:
+        file.write(buffer.getbuffer())
+
+
+def load_checkpoint(path, net="g_model"):
+    """Open a checkpoint on the CPU; never runs code from the file.
+
+    The file may be one of ours, or one that holds only {net}_state_dict and other plain values, or
+    a bare state dict of that net. It may come from a GPU that is not there, from several ("module."
+    on every key), from torch.compile ("_orig_mod."), or from before torch 1.6.
+
+    Returns a dict with "{net}_state_dict", under plain keys, and what else the file held.
+    Raises RunError where there is no such file, it is damaged, it cannot be read, it has no such
+    net, or a weight is not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RunError(f"checkpoint {path} does not exist; name a file.")
+    try:
+        check_archive(path)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        check_tensors(checkpoint, path.stat().st_size)
+    except Exception as error:  # torch.load raises many kinds for a damaged or foreign file
+        reason = f" ({error})" if isinstance(error, (ValueError, BadZipFile)) else ""
+        raise RunError(
+            f"{path} is not a checkpoint that can be opened: it is damaged, or it holds more than "
+            f"tensors and plain values{reason}; use another one."
+        ) from error
+    wanted = f"{net}_state_dict"
+    if is_state_dict(checkpoint):
+        checkpoint = {wanted: checkpoint}
+    if not isinstance(checkpoint, dict) or not is_state_dict(checkpoint.get(wanted)):
+        raise RunError(f"{path} has no generator in it: neither {wanted} nor a bare state dict.")
+    for name in nets_of(checkpoint):
+        plain = {key.replace("_orig_mod.", ""): value for key, value in checkpoint[name].items()}
+        checkpoint[name] = {key.removeprefix("module."): value for key, value in plain.items()}
+    if name := not_finite(checkpoint):
+        raise RunError(f"{path} has weights that are not finite ({name}); use an earlier one.")
+    return checkpoint
+
+
+# What the pickles of checkpoints name. torch.load with weights_only=True allows more, none of it
+# harmful but for a call that takes gigabytes of memory, such as bytearray(10**11).
+HARMLESS = re.compile(
+    r"collections (OrderedDict|Counter)|torch._utils _rebuild_(tensor|tensor_v2|parameter)"
+    r"|torch (\w+Storage|Size|device|b?float\d+|u?int\d+|bool)"
+)
+
+
+def check_archive(path):
+    """Look through a file for torch.load before it is opened; torch.load omits these checks.
+
+    Its zip format has a checksum for each part. The one from before torch 1.6 has none, so of that
+    it is said that damage would not show. Raises ValueError, or what ZipFile raises, for a file
+    that is damaged or not of torch.save's making.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) == b"PK\3\4":
+            with ZipFile(file) as archive:
+                parts = archive.infolist()
+                if any(part.compress_type or part.external_attr & 16 for part in parts):
+                    raise ValueError("its parts are compressed, or folders by their attributes")
+                if damaged := archive.testzip():
+                    raise ValueError(f"the checksum of its part {damaged} is wrong")
+                pickles = [archive.open(part) for part in parts if part.filename.endswith(".pkl")]
+                check_pickles(pickles)
+        else:
+            file.seek(0)
+            check_pickles([file] * 5)  # five pickles in a row, then the numbers
+            print(f"{path} is of PyTorch's old format without checksums; damage would not show.")
+
+
+def check_pickles(files):
+    for file in files:
+        for opcode, argument, _ in pickletools.genops(file):
+            if opcode.name in ("GLOBAL", "INST") and not HARMLESS.fullmatch(argument):
+                raise ValueError(f"it asks for {argument}")
+            if opcode.name == "STACK_GLOBAL":  # torch.load knows no later protocol, either
+                raise ValueError("it is pickled by another protocol than 2")
+
+
+def check_tensors(checkpoint, size):
+    """Raise ValueError where tensors claim more bytes than a file of this size can hold."""
+    todo, seen, storages = [checkpoint], set(), {}
+    while todo:
+        value = todo.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            todo += value.values()
+        elif isinstance(value, (list, tuple)):
+            todo += value
+        elif torch.is_tensor(value):
+            storage = value.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            if value.is_meta or value.numel() * value.itemsize > storage.nbytes():
+                raise ValueError("a tensor is larger than its numbers")
+    if sum(storages.values()) > size:
+        raise ValueError("its tensors are larger than the file")
+
+
+def nets_of(checkpoint):
+    """Under which names a checkpoint holds nets: g_model_state_dict and the like."""
+    return [
+        name
+        for name, value in checkpoint.items()
+        if str(name).endswith("model_state_dict") and is_state_dict(value)
+    ]
+
+
+def not_finite(checkpoint):
+    """The name of a weight or statistic of the nets that is not finite; None if there is none."""
+    for net in nets_of(checkpoint):
+        for name, value in checkpoint[net].items():
+            if not value.isfinite().all():
+                return f"{name} in {net}"
+    return None
+
+
+def is_state_dict(value):
+    """Whether this is a dict of tensors by name."""
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(key, str) and torch.is_tensor(value[key]) for key in value)
+    )
+
+
+def checkpoint_paths(run):
+    """The checkpoints of a run folder, oldest first; one of an interrupted epoch comes last."""
+    interrupted = Path(run) / "checkpoint_interrupted.pkl"
+    paths = [path for _, path in numbered(run, "checkpoint_", "_epoch.pkl")]
+    return [*paths, interrupted] if interrupted.exists() else paths
+
+
+def newest_checkpoint(run, net="g_model"):
+    """The (path, checkpoint) of a run folder that is furthest in training.
+
+    A damaged one is named and passed over. Raises RunError where the folder has no other.
+    """
+    # A run killed between saving a checkpoint and removing an older, interrupted one has both.
+    found, damaged = [], None
+    for path in reversed(checkpoint_paths(run)):
+        try:
+            found.append((path, load_checkpoint(path, net)))
+        except RunError as error:
+            damaged = damaged or error
+            print(f"Looking for an older checkpoint, since {error}", flush=True)
+        if len(found) == 2:
+            break
+    if not found:
+        raise damaged or RunError(f"{run} has no checkpoint in it; name another run folder.")
+    return max(found, key=lambda item: item[1].get("step", item[1].get("epoch", 0)))
+
+
+def remove_older_checkpoints(run, keep):
+    """Keep the newest `keep` checkpoints of whole epochs (0: all), drop an interrupted one."""
+    (Path(run) / "checkpoint_interrupted.pkl").unlink(missing_ok=True)
+    if keep:
+        for path in checkpoint_paths(run)[:-keep]:
+            path.unlink()

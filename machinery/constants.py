@@ -1,0 +1,182 @@
+"""The constants of a script, each declared once: type, range, default and meaning in one line.
+
+    num_epochs: Free[Count] = 20  # times through all the images
+
+They are edited there, or given as flags: the comment is the flag's help, and a value out of its range
+ends in a sentence.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, make_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+
+import tyro
+
+from machinery.checkpoints import checkpoint_paths
+from machinery.console import RunError
+from machinery.files import numbered, writing
+from machinery.processes import from_rank_0, job_name, joined_processes
+
+RUNS = "log_gan"  # where runs are kept
+
+
+@dataclass(frozen=True)
+class Range:
+    """Which values a constant may have: in words, after "it must be", and as a function."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def one_of(names):
+    """The range of a few values, from each to its name: {1: "1 (gray)", 3: "3 (RGB)"}."""
+    *others, last = names.values()
+    return Range(f"{', '.join(others)} or {last}", names.__contains__)
+
+
+Count = Annotated[int, Range("1 or more", lambda value: value >= 1)]
+OrAll = Annotated[int, Range("0 (all) or more", lambda value: value >= 0)]
+OrNever = Annotated[int, Range("0 (never) or more", lambda value: value >= 0)]
+OrByDevice = Annotated[int, Range("0 (by the device) or more", lambda value: value >= 0)]
+Seed = Annotated[int, Range("from 0 to 2**32 - 1", lambda value: 0 <= value < 2**32)]
+Share = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
+Below1 = Annotated[float, Range("at least 0 and below 1", lambda value: 0 <= value < 1)]
+Rate = Annotated[float, Range("above 0 and at most 1", lambda value: 0 < value <= 1)]
+
+FREE = "may differ when a run goes on, while any other constant would make it another run"
+T = TypeVar("T")
+Free = Annotated[T, FREE]
+
+
+@dataclass
+class RunConfig:
+    """The constants of every run. A script's Config adds its own, num_epochs and batch_size among
+    them, and may give these another default."""
+
+    seed: Seed = 1  # same seed, same run
+    device: Free[str] = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
+    out_dir: Free[str] = RUNS  # each run gets a folder of its own in here: run1, run2, ...
+    checkpoint_interval: Free[Count] = 1  # epochs from one checkpoint to the next
+    keep_checkpoints: Free[OrAll] = 3  # how many of the newest checkpoints to keep (0: all)
+    log_interval: Free[OrByDevice] = (
+        0  # iterations between looks at the losses (0: 50 on CUDA, else 1)
+    )
+    tensorboard: Free[bool] = False  # write TensorBoard event files too
+    resume: Free[str] = ""  # run folder to go on with, or "latest" for the newest in out_dir
+
+
+def metadata(config_class, name):
+    """What stands beside a constant's type, in its class or in those that it comes from."""
+    hints = [get_type_hints(base, include_extras=True).get(name) for base in config_class.__mro__]
+    return [note for hint in hints for note in getattr(hint, "__metadata__", ())]
+
+
+def check_ranges(config):
+    """Raise RunError for a constant out of its range."""
+    for field in fields(config):
+        value = getattr(config, field.name)
+        for note in metadata(type(config), field.name):
+            if isinstance(note, Range) and not note.holds(value):
+                raise RunError(f"{field.name} is {value}; it must be {note.words}.")
+
+
+def check_config(config):
+    """Raise RunError for a constant out of its range, one that a resumed run forbids to change,
+    or an output folder that cannot be written."""
+    from_rank_0(lambda: _check_config(config))
+
+
+def _check_config(config):
+    check_ranges(config)
+    folder = find_run(config) if config.resume else Path(config.out_dir)
+    if config.resume:
+        saved = asdict(saved_config(type(config), config.resume, config.out_dir))
+        for name, asked in asdict(config).items():
+            if asked != saved[name] and FREE not in metadata(type(config), name):
+                raise RunError(
+                    f"{name} is {asked}, but {config.resume} was trained with {saved[name]}; "
+                    "leave it as it was or start a new run."
+                )
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+# --- a run to go on with
+
+
+def find_run(config):
+    """The folder of the run to go on with: resume, or the newest in out_dir if that is "latest"."""
+    if config.resume != "latest":
+        return Path(config.resume)
+    runs = numbered(config.out_dir, "run")
+    if not runs:
+        raise RunError(f"{config.out_dir} has no run to go on with; start one without --resume.")
+    return runs[-1][1]
+
+
+def saved_config(config_class, resume, out_dir):
+    """The Config of a run to go on with: its config.json, and resume set to the run's folder.
+
+    A constant that it lacks is as in config_class.OLDER, else the default. Raises RunError where
+    there is no such run.
+    """
+    run = find_run(config_class(resume=resume, out_dir=out_dir))
+    try:
+        saved = json.loads((run / "config.json").read_text())
+        names = {field.name for field in fields(config_class)}
+        known = {name: value for name, value in saved.items() if name in names}
+        return config_class(**getattr(config_class, "OLDER", {}) | known | {"resume": str(run)})
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(
+            f"{run} is no run to go on with: its config.json cannot be read ({error})."
+        ) from error
+
+
+def own_run(out_dir):
+    """The newest run folder of this torchrun job that has a checkpoint; "" if there is none."""
+    for _, run in reversed(numbered(out_dir, "run")):
+        if checkpoint_paths(run):
+            saved = json.loads((run / "config.json").read_text())
+            if saved.get("job") == job_name():
+                return str(run)
+    return ""
+
+
+# --- flags
+
+
+def config_from_flags(config_class, recipes=None, restarted=False):
+    """The constants with this call's flags; for a run to go on with, flags on its config.json.
+
+    recipes: what --recipe may name: constants that are set together. A flag beside it wins.
+    restarted: whether torchrun has started this job again, which then goes on with its own run.
+    """
+    config_type = tyro.conf.OmitArgPrefixes[config_class]
+    choice = Literal[("default", *recipes)]
+    choice = Annotated[choice, tyro.conf.arg(help="constants that are set together")]
+    call = make_dataclass("Call", [("config", config_type), ("recipe", choice, "default")])
+    asked = tyro.cli(call if recipes else config_type, description=config_class.__doc__)
+    recipe = recipes.get(asked.recipe, {}) if recipes else {}
+    asked = asked.config if recipes else asked
+
+    resume = asked.resume or (own_run(asked.out_dir) if restarted else "")
+    base = saved_config(config_class, resume, asked.out_dir) if resume else config_class()
+    given = [word[2:].partition("=")[0].replace("-", "_") for word in sys.argv if word[:2] == "--"]
+    flags = {
+        name: value for name, value in asdict(asked).items() if {name, f"no_{name}"} & {*given}
+    }
+    return replace(base, **recipe | flags | {"resume": base.resume})
+
+
+def train_as_told(train, config_class, recipes=None):
+    """What a training script does: train(config), with the constants that the command line gives.
+
+    Started by torchrun, all of its processes train together.
+    """
+    with joined_processes() as restarted:
+        train(from_rank_0(lambda: config_from_flags(config_class, recipes, restarted)))

@@ -1,0 +1,70 @@
+"""Files that are written whole or not at all, and folders that are never written over."""
+
+import glob
+import os
+import re
+import time
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from machinery.console import RunError
+
+
+@contextmanager
+def writing(path):
+    """Turn a failed write inside the block into a RunError that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path} could not be written ({error.strerror or error}); what was saved before "
+            "is intact: free some space or choose another folder, and run again or resume."
+        ) from error
+
+
+@contextmanager
+def atomic_write(path, sync=True):
+    """A binary file to write to that appears at path whole or not at all.
+
+    With sync=False that does not hold through a power failure, but nothing waits for the disk.
+    Raises RunError where it cannot be written (no space left, no permission).
+    """
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for other in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
+            with suppress(FileNotFoundError):  # another process has finished it meanwhile
+                if time.time() - other.stat().st_mtime > 3600:  # of a process that was killed
+                    other.unlink()
+        try:
+            with open(partial, "wb") as file:
+                yield file
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def new_folder(parent, prefix):
+    """Make and return the next of parent/{prefix}1, {prefix}2, ...; never one that exists."""
+    with writing(parent):
+        Path(parent).mkdir(parents=True, exist_ok=True)
+        while True:
+            number = 1 + max((number for number, _ in numbered(parent, prefix)), default=0)
+            try:
+                folder = Path(parent) / f"{prefix}{number}"
+                folder.mkdir()
+                return folder
+            except FileExistsError:  # another run took it in this moment
+                pass
+
+
+def numbered(folder, prefix, suffix=""):
+    """The (number, path) of every {prefix}{number}{suffix} in a folder, in order of number."""
+    pattern = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(suffix))
+    matches = ((pattern.fullmatch(path.name), path) for path in Path(folder).glob(f"{prefix}*"))
+    return sorted((int(match[1]), path) for match, path in matches if match)

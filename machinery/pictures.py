@@ -1,0 +1,76 @@
+"""Pictures of a run: images as a grid, metrics as curves, pictures as an animation."""
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn.functional import pad
+
+from machinery.files import atomic_write
+
+
+def to_pixels(images):
+    """Images (N, nc, H, W) in [-1, 1] -> pixels (N, nc, H, W), uint8 on the CPU."""
+    return ((images.cpu() * 0.5 + 0.5) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def make_grid(images, per_row=8):
+    """Images (N, nc, H, W) in [-1, 1] -> one RGB picture (a PIL image) of rows of them."""
+    columns = min(per_row, len(images))
+    missing = -len(images) % columns  # in the last row
+    tiles = to_pixels(images).expand(-1, 3, -1, -1)
+    tiles = pad(tiles, (2, 0, 2, 0, 0, 0, 0, missing))  # a black line left of and above each
+    rows = tiles.unflatten(0, (-1, columns)).permute(2, 0, 3, 1, 4)  # (3, rows, H, columns, W)
+    grid = pad(rows.flatten(3).flatten(1, 2), (0, 2, 0, 2))
+    return Image.fromarray(grid.permute(1, 2, 0).numpy())
+
+
+def save_picture(picture, path):
+    """Save a PIL image as PNG."""
+    with atomic_write(path) as file:
+        picture.save(file, format="PNG")
+
+
+def save_grid(images, path, per_row=8):
+    """Save images (N, nc, H, W) in [-1, 1] as one PNG of rows."""
+    save_picture(make_grid(images, per_row), path)
+
+
+def save_animation(pictures, path, milliseconds):
+    """Save PIL images as a GIF that repeats, each shown for so many milliseconds."""
+    # Pillow's own choice of 256 colors takes sixty times as long.
+    octree = Image.Quantize.FASTOCTREE
+    first, *others = [picture.convert("RGB").quantize(method=octree) for picture in pictures]
+    options = {"append_images": others, "duration": milliseconds, "loop": 0}
+    with atomic_write(path) as file:
+        first.save(file, format="GIF", save_all=True, **options)
+
+
+def save_curves(metrics_csv, path, metrics):
+    """Draw the columns of a run's metrics.csv, smoothed over the raw curve.
+
+    metrics: from the name of a column to its label. Names that begin with "loss" are drawn in the
+    upper half; all others are probabilities that D gives, in the lower.
+    """
+    from matplotlib.figure import Figure  # needs a second to load, and sampling does without
+
+    rows = np.genfromtxt(metrics_csv, delimiter=",", names=True, ndmin=1)
+    iterations = np.arange(1, len(rows) + 1)
+    window = max(1, len(rows) // 50)
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    drawn = {upper: 0, lower: 0}
+    for column, label in metrics.items():
+        axes = upper if column.startswith("loss") else lower
+        color = f"C{drawn[axes]}"
+        drawn[axes] += 1
+        values = rows[column]
+        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+        axes.plot(iterations, values, color=color, alpha=0.2, linewidth=0.5)
+        axes.plot(iterations[window - 1 :], smooth, color=color, label=label)
+    for axes in drawn:
+        axes.legend()
+        axes.grid(alpha=0.3)
+    upper.set_ylabel("loss")
+    lower.set(xlabel="iteration", ylabel="probability of being real", ylim=(0, 1))
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png", dpi=100)

@@ -1,0 +1,345 @@
+"""The life of a training run, whatever it trains: its folder, its place in the data, and its end."""
+
+import csv
+import json
+import math
+import random
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+
+import numpy as np
+import torch
+from PIL import Image
+
+from machinery.acceleration import load_optimizer
+from machinery.checkpoints import (
+    checkpoint_paths,
+    newest_checkpoint,
+    not_finite,
+    remove_older_checkpoints,
+    save_checkpoint,
+    to_cpu,
+)
+from machinery.console import RunError, catch_signals, command_of, progress_bar
+from machinery.constants import find_run
+from machinery.files import atomic_write, new_folder, numbered, writing
+from machinery.pictures import save_animation, save_curves, save_picture
+from machinery.processes import (
+    average,
+    average_statistics,
+    from_rank_0,
+    get_rank,
+    get_world_size,
+    job_name,
+    largest,
+)
+
+
+class Run:
+    """A run that can be stopped or killed at any time, and goes on to the end that it would have had.
+
+    with Run(config, {"g_model": generator, ...}, METRICS, data) as run:
+        for epoch in run.epochs():
+            for batch in run.batches():
+                run.count(numbers)  # of this iteration, after its steps
+            run.end_epoch(draw)
+
+    config: a RunConfig that also has num_epochs and batch_size. If it names a run to go on with,
+        everything below is made as it was there; else the run gets a new folder.
+    parts: what is trained, by name: nets (their names end in _model) and optimizers, or anything with
+        state_dict and load_state_dict. A checkpoint holds each as {name}_state_dict.
+    metrics: the numbers of an iteration, from their names in metrics.csv to those in the curves.
+    data: what is learnt from. data.epoch(epoch, seen) yields the batches of an epoch, of whose
+        examples so many have been seen; it has as attributes how many examples there are (count),
+        how many of them all processes take in an iteration (total), what they are (unit, such as
+        "images"), where they are from (source), what tells them from others (fingerprint), and the
+        device of the batches.
+    describe: what the progress bar says of a block of iterations, a list of rows of numbers.
+
+    Raises RunError, with a sentence for the user, for data that are too few or not those of the run to
+    go on with, a checkpoint that does not fit, a file that cannot be written, and a loss or a weight
+    that is not finite. SIGINT (Ctrl-C) and SIGTERM finish the iteration, save, and end in
+    SystemExit(130 or 143).
+    """
+
+    def __init__(self, config, parts, metrics, data, describe=None):
+        self.config, self.parts, self.metrics, self.data = config, parts, metrics, data
+        self.describe = describe or self._numbers
+        self.rank = get_rank()
+        self.random = torch.Generator(data.device)
+        if largest(data.fingerprint) != data.fingerprint:
+            raise RunError(f"{data.source} holds other {data.unit} here than on another machine.")
+        if data.count < data.total:
+            raise RunError(
+                f"{data.source} gives {data.count} {data.unit}, fewer than one batch of "
+                f"{data.total}; add {data.unit} or lower batch_size."
+            )
+        self.step = 0  # iterations since the run began
+        self.epoch = self.iteration = self.seen = 0  # where it is: iterations and examples of epoch
+        self.rows = []  # of metrics.csv, on the device until a block of them is full
+        self.stop = 0  # the signal that asks for it
+        self.is_new = not config.resume
+        if self.is_new:
+            self.folder = from_rank_0(lambda: new_folder(config.out_dir, "run"))
+        else:
+            self._go_on(find_run(config))
+        if self.rank == 0:
+            saved = {**asdict(replace(config, resume="")), "job": job_name()}
+            with atomic_write(self.folder / "config.json") as file:
+                file.write(json.dumps(saved, indent=2).encode())
+            self._say_hello()
+
+    def _go_on(self, folder):
+        self.folder, data, config = folder, self.data, self.config
+        path, checkpoint = from_rank_0(lambda: newest_checkpoint(folder, next(iter(self.parts))))
+        try:
+            for name, part in self.parts.items():
+                state = checkpoint[f"{name}_state_dict"]
+                if isinstance(part, torch.optim.Optimizer):
+                    load_optimizer(part, state)
+                else:
+                    part.load_state_dict(state)
+            set_random_state(checkpoint["random_state"])
+            self.step = checkpoint["step"]
+            batches = data.count // data.total
+            place = *divmod(self.step, batches), self.step % batches * data.total  # in older files
+            self.epoch, self.iteration, self.seen = checkpoint.get("place", place)
+            same_data = checkpoint["fingerprint"] == data.fingerprint
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise RunError(
+                f"training cannot go on from {path}: it lacks optimizer states, or its nets are not "
+                "those of config.json; start a new run."
+            ) from error
+        if not same_data:
+            raise RunError(
+                f"the {data.unit} in {data.source} are not those that {folder} was trained on; bring "
+                "those back or start a new run."
+            )
+        if self.epoch + (self.iteration > 0) > config.num_epochs:
+            raise RunError(
+                f"num_epochs is {config.num_epochs}, but {folder} is further already; ask for more."
+            )
+        if self.rank == 0:
+            drop_later_files(folder, self.step, self.epoch)
+
+    def _say_hello(self):
+        config, data, size = self.config, self.data, get_world_size()
+        batches = f"{size} x {config.batch_size}" if size > 1 else config.batch_size
+        print(
+            f"{'Going on' if self.step else 'Training'} on {data.device} with {data.count:,} "
+            f"{data.unit} of {data.source}, {data.count // data.total:,} iterations of {batches} "
+            f"{data.unit} an epoch; results go to {self.folder}",
+            flush=True,
+        )
+
+    def __enter__(self):
+        config, data = self.config, self.data
+        self.log_interval = config.log_interval or (50 if data.device.type == "cuda" else 1)
+        of_epoch = data.count // data.total * data.total
+        total, done = config.num_epochs * of_epoch, self.epoch * of_epoch + self.seen
+        self.curves_due, self.board = 0, None
+        with ExitStack() as stack:
+            self.bar = stack.enter_context(progress_bar(total, done, data.unit, self.rank > 0))
+            if config.tensorboard and self.rank == 0:
+                from torch.utils.tensorboard import SummaryWriter  # slow to load
+
+                self.board = SummaryWriter(self.folder, purge_step=self.step + 1)
+                stack.enter_context(self.board)
+            self.writer = stack.enter_context(ThreadPoolExecutor(1))  # while the next epoch trains
+            self.written = self.writer.submit(int)  # nothing so far
+            self.caught = stack.enter_context(catch_signals())
+            self.closing = stack.pop_all()
+        return self
+
+    def __exit__(self, kind, *_):
+        with self.closing:
+            if kind is None and self.rank == 0:
+                self._draw_curves()
+                pictures = (Image.open(path) for _, path in numbered(self.folder, "epoch_", ".png"))
+                gif = self.folder / "generation_animation.gif"
+                save_animation(pictures, gif, milliseconds=500)
+
+    def epochs(self):
+        """Yield the number of each epoch that is still to be trained, or trained to its end."""
+        for epoch in range(self.epoch, self.config.num_epochs):
+            self.epoch = epoch
+            yield epoch
+            self.iteration = self.seen = 0
+
+    def batches(self):
+        """Yield the epoch's batches that have not been seen; no more of them once it is to stop.
+
+        Before each, random numbers are seeded from the seed, the step and the rank alone: so a
+        resumed run draws what the uninterrupted one would have.
+        """
+        for batch in self.data.epoch(self.epoch, self.seen):
+            seed_iteration(self.random, self.config.seed, self.step, self.rank)
+            yield batch
+            if self.stop:
+                break
+
+    @property
+    def epoch_done(self):
+        """Whether the rest of the epoch, if there is any, is less than a batch."""
+        return self.seen + self.data.total > self.data.count
+
+    def count(self, numbers):
+        """Count an iteration. numbers: its metrics, a tensor that may lie on the device."""
+        self.rows.append(numbers)
+        self.step, self.iteration = self.step + 1, self.iteration + 1
+        self.seen += self.data.total
+        asked = self.caught and get_world_size() == 1
+        if len(self.rows) == self.log_interval or self.epoch_done or asked:
+            self._log()
+
+    def _log(self):
+        block = torch.stack(self.rows)
+        self.rows.clear()
+        average([block])
+        block = block.tolist()  # only here the loop waits for the device
+        self.stop = largest(self.caught[0] if self.caught else 0)
+        if self.rank == 0:
+            self._write_metrics(block)
+            place = f"epoch {self.epoch + 1}/{self.config.num_epochs}"
+            self.bar.desc = f"{place} {self.describe(block)} "
+            self.bar.update(len(block) * self.data.total)
+        if self.board:
+            for name, value in zip(self.metrics, block[-1]):
+                self.board.add_scalar(name, value, self.step)
+
+    def _numbers(self, block):
+        return " ".join(f"{name} {value:.2f}" for name, value in zip(self.metrics, block[-1]))
+
+    def _write_metrics(self, block):
+        path, first = self.folder / "metrics.csv", self.iteration - len(block)
+        with writing(path), open(path, "a", newline="") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            if file.tell() == 0:
+                rows.writerow(["epoch", "iteration", *self.metrics])
+            for iteration, numbers in enumerate(block, first):
+                rows.writerow([self.epoch, iteration, *(f"{number:.6g}" for number in numbers)])
+        losses = [place for place, name in enumerate(self.metrics) if name.startswith("loss")]
+        for iteration, numbers in enumerate(block, first):
+            if not all(math.isfinite(numbers[place]) for place in losses):
+                raise self._diverged(
+                    f"the loss is not finite in epoch {self.epoch}, iteration {iteration}"
+                )
+
+    def _diverged(self, what):
+        last_good = (checkpoint_paths(self.folder) or ["not there yet"])[-1]
+        return RunError(
+            f"{what}; the last good checkpoint is {last_good}: --resume goes on from there, and if "
+            "this comes again, start a new run with a lower lr."
+        )
+
+    def save_picture(self, name, draw):
+        """Keep a picture of how the run began; draw() gives it, a PIL image."""
+        if self.is_new and self.rank == 0:
+            save_picture(draw(), self.folder / name)
+
+    def end_epoch(self, draw):
+        """Save what the epoch gave: a picture and a checkpoint. Where a signal asks for it, exit.
+
+        draw: a function that gives the epoch's picture, a PIL image. It is called for whole epochs.
+        """
+        for part in self.parts.values():
+            if isinstance(part, torch.nn.Module):
+                average_statistics(part)
+        whole = self.epoch_done
+        ending = self.stop or self.epoch + 1 == self.config.num_epochs
+        due = ending or (self.epoch + 1) % self.config.checkpoint_interval == 0
+        if self.rank == 0:
+            picture = draw() if whole else None
+            checkpoint = to_cpu(self._checkpoint(whole)) if due else None
+            self.written.result()  # raises what went wrong in the epoch before
+            arguments = self.epoch, self.step, picture, checkpoint
+            self.written = self.writer.submit(self._write_epoch, *arguments)
+            if whole and time.monotonic() > self.curves_due:
+                self._draw_curves()
+                self.curves_due = time.monotonic() + 60
+        if ending:
+            self.written.result()
+        if self.stop:
+            self.bar.close()
+            print(
+                f"Stopped after {self.step:,} iterations, all of it saved. "
+                f"Go on with: {command_of(self.config)} --resume {self.folder}"
+            )
+            sys.exit(128 + self.stop)
+
+    def _checkpoint(self, whole):
+        here = (self.epoch, self.iteration, self.seen)
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "place": (self.epoch + 1, 0, 0) if whole else here,  # where to go on
+            "fingerprint": self.data.fingerprint,
+            **{f"{name}_state_dict": part.state_dict() for name, part in self.parts.items()},
+            "random_state": get_random_state(),
+        }
+
+    def _write_epoch(self, epoch, step, picture, checkpoint):
+        """Write an epoch's picture and its checkpoint, each unless it is None.
+
+        Without a picture, the checkpoint is that of an interrupted epoch. Where a weight is not
+        finite, no checkpoint is written.
+        """
+        if checkpoint and (name := not_finite(checkpoint)):
+            raise self._diverged(f"after iteration {step} weights are not finite ({name})")
+        if picture is None:
+            save_checkpoint(checkpoint, self.folder / "checkpoint_interrupted.pkl")
+            return
+        save_picture(picture, self.folder / f"epoch_{epoch:03d}.png")
+        if self.board:
+            self.board.add_image("fixed_noise", np.asarray(picture), step, dataformats="HWC")
+        if checkpoint:
+            save_checkpoint(checkpoint, self.folder / f"checkpoint_{epoch}_epoch.pkl")
+            remove_older_checkpoints(self.folder, self.config.keep_checkpoints)
+
+    def _draw_curves(self):
+        save_curves(self.folder / "metrics.csv", self.folder / "loss.png", self.metrics)
+
+
+def seed_iteration(random, seed, step, rank=0):
+    """Seed a torch.Generator for one iteration of one process; returns it.
+
+    Its numbers do not depend on what came before, so a resumed run goes on with the right ones.
+    """
+    sequence = np.random.SeedSequence([seed, step, rank])
+    return random.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+
+
+def drop_later_files(folder, step, epoch):
+    """Take away what a killed run wrote after its newest checkpoint: at that step, in that epoch."""
+    for partial in folder.glob("*.partial"):
+        partial.unlink()
+    for number, picture in numbered(folder, "epoch_", ".png"):
+        if number >= epoch:
+            picture.unlink()
+    if (metrics := folder / "metrics.csv").exists():
+        lines = metrics.read_text().splitlines(keepends=True)
+        with atomic_write(metrics) as file:
+            file.write("".join(lines[: 1 + step]).encode())
+
+
+def get_random_state():
+    """Every random state that set_seed sets, as tensors and plain values."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state):
+    """Go back to a state from get_random_state; the GPUs' part only on as many GPUs as it had."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all(state["cuda"])
