@@ -203,8 +203,7 @@ def train(config: Config) -> Path:
             for optimizer, lr in ((optimizer_g, config.lr), (optimizer_d, lr_d)):
                 optimizer.param_groups[0]["lr"].fill_(lr * decay)
             for real in run.batches():
-                shape = config.batch_size, config.nz, 1, 1
-                noise = torch.randn(shape, device=device, generator=run.random)
+                noise = torch.randn(config.batch_size, config.nz, 1, 1, device=device)
                 if average:
                     average.set_share(run.step)
                 run.count(step(real, noise))

@@ -69,7 +69,6 @@ class Run:
         self.config, self.parts, self.metrics, self.data = config, parts, metrics, data
         self.describe = describe or self._numbers
         self.rank = get_rank()
-        self.random = torch.Generator(data.device)
         if largest(data.fingerprint) != data.fingerprint:
             raise RunError(f"{data.source} holds other {data.unit} here than on another machine.")
         if data.count < data.total:
@@ -102,7 +101,6 @@ class Run:
                     load_optimizer(part, state)
                 else:
                     part.load_state_dict(state)
-            set_random_state(checkpoint["random_state"])
             self.step = checkpoint["step"]
             batches = data.count // data.total
             place = *divmod(self.step, batches), self.step % batches * data.total  # in older files
@@ -172,11 +170,11 @@ class Run:
     def batches(self):
         """Yield the epoch's batches that have not been seen; no more of them once it is to stop.
 
-        Before each, random numbers are seeded from the seed, the step and the rank alone: so a
-        resumed run draws what the uninterrupted one would have.
+        Before each, all random numbers are seeded from the seed, the step and the rank alone: draw
+        noise and changes as you like, a resumed run draws the same.
         """
         for batch in self.data.epoch(self.epoch, self.seen):
-            seed_iteration(self.random, self.config.seed, self.step, self.rank)
+            seed_iteration(self.config.seed, self.step, self.rank)
             yield batch
             if self.stop:
                 break
@@ -278,7 +276,6 @@ class Run:
             "place": (self.epoch + 1, 0, 0) if whole else here,  # where to go on
             "fingerprint": self.data.fingerprint,
             **{f"{name}_state_dict": part.state_dict() for name, part in self.parts.items()},
-            "random_state": get_random_state(),
         }
 
     def _write_epoch(self, epoch, step, picture, checkpoint):
@@ -303,13 +300,15 @@ class Run:
         save_curves(self.folder / "metrics.csv", self.folder / "loss.png", self.metrics)
 
 
-def seed_iteration(random, seed, step, rank=0):
-    """Seed a torch.Generator for one iteration of one process; returns it.
+def seed_iteration(seed, step, rank=0):
+    """Seed Python's, NumPy's and PyTorch's random numbers for one iteration of one process.
 
-    Its numbers do not depend on what came before, so a resumed run goes on with the right ones.
+    They do not depend on what came before, so a resumed run goes on with the right ones.
     """
-    sequence = np.random.SeedSequence([seed, step, rank])
-    return random.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
+    number = int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0])
+    random.seed(number)
+    np.random.seed(number % 2**32)
+    torch.manual_seed(number)
 
 
 def drop_later_files(folder, step, epoch):
@@ -323,23 +322,3 @@ def drop_later_files(folder, step, epoch):
         lines = metrics.read_text().splitlines(keepends=True)
         with atomic_write(metrics) as file:
             file.write("".join(lines[: 1 + step]).encode())
-
-
-def get_random_state():
-    """Every random state that set_seed sets, as tensors and plain values."""
-    name, keys, *rest = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": (name, keys.tolist(), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def set_random_state(state):
-    """Go back to a state from get_random_state; the GPUs' part only on as many GPUs as it had."""
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and torch.cuda.device_count() == len(state["cuda"]):
-        torch.cuda.set_rng_state_all(state["cuda"])

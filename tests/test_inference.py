@@ -1,4 +1,3 @@
-import random
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +7,11 @@ from PIL import Image
 
 import gan_inference
 import sampling
-from common_tools import choose_device, remove_module, set_seed
+from common_tools import choose_device, remove_module
 from dcgan import Discriminator, Generator
 from gan_inference import Config, latent_loop, latent_walk, sample
 from machinery.checkpoints import load_checkpoint, save_checkpoint
 from machinery.files import atomic_write
-from machinery.run import get_random_state, set_random_state
 from sampling import draw_noise, generate
 
 NZ = 12
@@ -246,22 +244,6 @@ def test_a_file_that_another_process_finishes_meanwhile_is_no_obstacle(tmp_path,
     with atomic_write(tmp_path / "file") as file:
         file.write(b"new")
     assert (tmp_path / "file").read_bytes() == b"new"
-
-
-def test_random_states_go_through_a_checkpoint(tmp_path):
-    def draw():
-        return random.random(), np.random.rand(), torch.rand(1).item()
-
-    set_seed(1)
-    first = draw()
-    save_checkpoint(
-        {"g_model_state_dict": {"w": torch.zeros(1)}, "state": get_random_state()}, tmp_path / "c"
-    )
-    second = draw()
-    set_seed()
-    assert draw() == first != second
-    set_random_state(load_checkpoint(tmp_path / "c")["state"])
-    assert draw() == second
 
 
 def test_the_device_is_the_one_asked_for():

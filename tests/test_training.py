@@ -251,7 +251,7 @@ def test_a_run_begun_before_runs_had_a_file_of_their_own_goes_on(tmp_path, monke
     for name in rows.dtype.names:
         np.testing.assert_allclose(rows[name], whole[name], rtol=1e-3)
     old, new = (load_checkpoint(run / f"checkpoint_{epoch}_epoch.pkl") for epoch in (0, 1))
-    assert new.keys() == old.keys()
+    assert new.keys() == old.keys() - {"random_state"}  # which is not needed any more
     assert new["place"] == (2, 0, 0) and new["step"] == 6
 
 
