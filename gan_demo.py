@@ -7,6 +7,11 @@ torchrun --standalone --nproc-per-node 8 gan_demo.py      # on 8 GPUs
 python gan_demo.py --help                                 # every constant below is also a flag
 """
 
+import signal
+
+if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silence
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -159,6 +164,11 @@ def train(config: Config) -> Path:
         images, config.batch_size, config.seed, device, config.horizontal_flip,
         source=config.data_dir, fingerprint=fingerprint,
     )  # fmt: skip
+    if faces.total > max(config.batch_size, 20):
+        print(
+            f"All processes together take {faces.total} images an iteration; smaller batches draw "
+            "better faces (docs/several-gpus.md), so consider a lower batch_size."
+        )
 
     # Nets
     set_seed(config.seed)
@@ -208,7 +218,8 @@ def train(config: Config) -> Path:
                     average.set_share(run.step)
                 run.count(step(real, noise))
             if average:
-                count_statistics(average, config)
+                noises = (torch.randn_like(fixed_noise) for _ in range(4))
+                average.count_statistics(noises)
             run.end_epoch(draw)
     print(f"Done. Draw new faces with: python gan_inference.py --path-checkpoint {run.folder}")
     return run.folder
@@ -234,13 +245,6 @@ def initial_weights(generator, discriminator, path):
             f"{first.in_channels}, ngf {last.in_channels}, nc {last.out_channels}); give nz, ngf, "
             "ndf, nc and image_size as it has them."
         ) from error
-
-
-def count_statistics(average, config):
-    """BatchNorm's statistics of the average, over 256 noises."""
-    random, device = torch.Generator().manual_seed(config.seed), average.share.device
-    noises = (torch.randn(64, config.nz, 1, 1, generator=random).to(device) for _ in range(4))
-    average.count_statistics(noises)
 
 
 class Standing:

@@ -6,6 +6,11 @@ python gan_evaluate.py --inception                              # FID, KID, prec
 python gan_evaluate.py --help                                   # all constants below are also flags
 """
 
+import signal
+
+if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silence
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import json
 import warnings
 from dataclasses import dataclass

@@ -8,6 +8,11 @@ python gan_inference.py --save-images faces --num-img 50000   # one file each
 python gan_inference.py --help                                # all constants below are also flags
 """
 
+import signal
+
+if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silence
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

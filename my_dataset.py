@@ -203,7 +203,7 @@ def load_faces(data_dir, cache_dir, image_size=64, nc=3, max_images=0, skip_bad_
     path = Path(cache_dir) / name
     try:
         images, about = open_packed(path)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, ValueError) as error:
         if not isinstance(error, FileNotFoundError):
             print(f"{path} is damaged or of other images ({error}); packing again.", flush=True)
         dataset = dataset or CelebADataset(source, crop, nc)

@@ -2,6 +2,8 @@
 
 import torch
 
+from machinery.console import RunError
+
 
 def autocast(device, bf16):
     """A context in which the nets compute in bfloat16, if bf16 is set and the GPU can; else none."""
@@ -63,7 +65,7 @@ class CapturedStep:
 
     def __init__(self, step, required=False):
         self.step, self.required = step, required
-        self.calls, self.graph = 0, None
+        self.calls, self.graph, self.numbers = 0, None, None
         self.stream = torch.cuda.Stream()
 
     def __call__(self, real, noise):
@@ -85,7 +87,7 @@ class CapturedStep:
 
     def _record(self, real, noise):
         self.real, self.noise = real.clone(), noise.clone()
-        graph = torch.cuda.CUDAGraph()
+        graph, reason = torch.cuda.CUDAGraph(), None
         back = torch.cuda.stream(torch.cuda.current_stream())  # to it, even if recording fails
         try:
             with (
@@ -98,5 +100,27 @@ class CapturedStep:
             if self.required:
                 raise
             cause = error.__context__ or error  # the end of a failed recording fails as well
-            reason = str(cause).splitlines()[0]
+            reason = str(cause).splitlines()[0]  # and no more of it: it holds the graph's memory
+        if reason:
+            self.real = self.noise = self.numbers = None
+            graph.reset()
+            restore_random_numbers(reason)
             print(f"Going on without a CUDA graph, since none can be recorded ({reason}).")
+
+
+def restore_random_numbers(reason):
+    """Let the GPU draw random numbers again after a failed recording.
+
+    Up to torch 2.11 its generator believes itself in the recording for good (pytorch issue 171263), so
+    it gets a new state. Raises RunError where that does not help.
+    """
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    try:
+        fresh = torch.Generator(generator.device).manual_seed(generator.initial_seed())
+        generator.graphsafe_set_state(fresh)
+        torch.rand(1, device=generator.device)
+    except RuntimeError as error:
+        raise RunError(
+            f"no CUDA graph can be recorded ({reason}), and PyTorch {torch.__version__} cannot go on "
+            "after such a failure; install a newer one."
+        ) from error

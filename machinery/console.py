@@ -15,11 +15,16 @@ class RunError(Exception):
         super().__init__(" ".join(sentence.split()))  # a cause may be of several lines
 
 
+class Stopped(SystemExit):
+    """The end of a run that a signal stopped; all processes of a job come to it together."""
+
+
 def run_as_script(main):
     """Call main(); a RunError becomes its sentence on stderr and exit 2, Ctrl-C exit 130.
 
     SIGTERM exits with 143 and, unlike by default, cleans up on the way.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         main()

@@ -63,7 +63,7 @@ class RunConfig:
     checkpoint_interval: Free[Count] = 1  # epochs from one checkpoint to the next
     keep_checkpoints: Free[OrAll] = 3  # how many of the newest checkpoints to keep (0: all)
     log_interval: Free[OrByDevice] = (
-        0  # iterations between looks at the losses (0: 50 on CUDA, else 1)
+        0  # iterations between looks at the losses (0: 1 on a CPU, else 50)
     )
     tensorboard: Free[bool] = False  # write TensorBoard event files too
     resume: Free[str] = ""  # run folder to go on with, or "latest" for the newest in out_dir

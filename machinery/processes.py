@@ -3,17 +3,19 @@
 Without torchrun each function of the second half does what one process needs.
 """
 
+import gc
 import os
 import signal
 import sys
 import time
+import traceback
 import uuid
 from contextlib import contextmanager, redirect_stdout
 
 import torch
 import torch.distributed as dist
 
-from machinery.console import RunError
+from machinery.console import RunError, Stopped
 
 
 def map_in_processes(function, items, chunk):
@@ -43,8 +45,10 @@ def choose_device(name="auto"):
     Raises RunError for a device that this machine does not have.
     """
     if name == "auto":
-        mps = "mps" if torch.backends.mps.is_available() else "cpu"
-        name = "cuda" if torch.cuda.is_available() else mps
+        mps = torch.backends.mps.is_available() and not in_job()  # gloo does not know MPS
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    if in_job() and name == "mps":
+        raise RunError("device mps cannot be used by several processes; try cpu.")
     if in_job() and name == "cuda":
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
@@ -78,9 +82,19 @@ def joined_processes():
         rank=rank,
         world_size=world_size,
     )
-    with redirect_stdout(None if rank else sys.stdout):
-        yield generation > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-    dist.destroy_process_group()  # not after an error: with NCCL it would wait for all the others
+    try:
+        with redirect_stdout(None if rank else sys.stdout):
+            yield generation > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    except Stopped as stopped:
+        traceback.clear_frames(stopped.__traceback__)  # of their variables, a CUDA graph among them
+        _leave()
+        raise
+    _leave()  # not after an error: with NCCL it would wait for all the others
+
+
+def _leave():
+    gc.collect()  # a graph that holds the group's communication has to go before the group
+    dist.destroy_process_group()
 
 
 def _generation(store, rank, world_size):

@@ -4,7 +4,6 @@ import csv
 import json
 import math
 import random
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from machinery.checkpoints import (
     save_checkpoint,
     to_cpu,
 )
-from machinery.console import RunError, catch_signals, command_of, progress_bar
+from machinery.console import RunError, Stopped, catch_signals, command_of, progress_bar
 from machinery.constants import find_run
 from machinery.files import atomic_write, new_folder, numbered, writing
 from machinery.pictures import save_animation, save_curves, save_picture
@@ -76,6 +75,7 @@ class Run:
                 f"{data.source} gives {data.count} {data.unit}, fewer than one batch of "
                 f"{data.total}; add {data.unit} or lower batch_size."
             )
+        self.log_interval = config.log_interval or (1 if data.device.type == "cpu" else 50)
         self.step = 0  # iterations since the run began
         self.epoch = self.iteration = self.seen = 0  # where it is: iterations and examples of epoch
         self.rows = []  # of metrics.csv, on the device until a block of them is full
@@ -135,7 +135,6 @@ class Run:
 
     def __enter__(self):
         config, data = self.config, self.data
-        self.log_interval = config.log_interval or (50 if data.device.type == "cuda" else 1)
         of_epoch = data.count // data.total * data.total
         total, done = config.num_epochs * of_epoch, self.epoch * of_epoch + self.seen
         self.curves_due, self.board = 0, None
@@ -266,7 +265,7 @@ class Run:
                 f"Stopped after {self.step:,} iterations, all of it saved. "
                 f"Go on with: {command_of(self.config)} --resume {self.folder}"
             )
-            sys.exit(128 + self.stop)
+            raise Stopped(128 + self.stop)
 
     def _checkpoint(self, whole):
         here = (self.epoch, self.iteration, self.seen)

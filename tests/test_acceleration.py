@@ -8,6 +8,8 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,12 +17,14 @@ import torch
 from conftest import ROOT
 
 import gan_demo
+from common_tools import RunError, choose_device
 from dcgan import Discriminator, Generator
 from gan_demo import Config, train_step
+from machinery import processes
 from machinery.acceleration import CapturedStep, fused_adam, load_optimizer
 from machinery.checkpoints import load_checkpoint, newest_checkpoint
 from machinery.constants import own_run
-from machinery.run import seed_iteration
+from machinery.run import Run, seed_iteration
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 
@@ -93,6 +97,26 @@ def test_random_numbers_of_an_iteration_depend_on_nothing_before_it():
 class FakeGraph:
     """Stands in for a CUDA graph; what replaying it computes is set by the test."""
 
+    resets = 0
+
+    def reset(self):
+        FakeGraph.resets += 1
+
+
+class FakeGenerator:
+    """Stands in for a GPU's generator that a failed recording leaves without random numbers."""
+
+    device = torch.device("cpu")
+
+    def __init__(self):
+        self.states = []
+
+    def initial_seed(self):
+        return 7
+
+    def graphsafe_set_state(self, state):
+        self.states.append(state.initial_seed())
+
 
 @pytest.fixture
 def fake_cuda(monkeypatch):
@@ -108,6 +132,8 @@ def fake_cuda(monkeypatch):
         "current_stream": lambda: stream,
         "stream": lambda _: contextlib.nullcontext(),
         "CUDAGraph": FakeGraph,
+        "default_generators": [FakeGenerator()],
+        "current_device": lambda: 0,
         "graph": lambda *_, **__: contextlib.nullcontext(),
     }.items():
         monkeypatch.setattr(torch.cuda, name, value)
@@ -153,9 +179,12 @@ def test_a_step_that_cannot_be_recorded_runs_as_it_is_and_says_why(fake_cuda, mo
         return real + noise
 
     monkeypatch.setattr(torch.cuda, "graph", Graph)
+    monkeypatch.setattr(FakeGraph, "resets", 0)
     step = CapturedStep(add)
     results = [float(step(torch.tensor(float(n)), torch.tensor(1.0))) for n in range(6)]
     assert results == [1, 2, 3, 4, 5, 6]
+    (generator,) = torch.cuda.default_generators
+    assert FakeGraph.resets == 1 and generator.states == [7]  # seeded as the old one was
     printed = capsys.readouterr().out
     assert len(printed.splitlines()) == 1
     assert "operation not permitted when stream is capturing" in printed
@@ -163,6 +192,37 @@ def test_a_step_that_cannot_be_recorded_runs_as_it_is_and_says_why(fake_cuda, mo
     with pytest.raises(RuntimeError, match="previous error during capture"):
         for _ in range(6):
             strict(torch.tensor(0.0), torch.tensor(1.0))
+
+    def rand(*_, **__):
+        raise RuntimeError("Offset increment outside graph capture encountered unexpectedly.")
+
+    monkeypatch.setattr(torch, "rand", rand)
+    sentence = r"no CUDA graph can be recorded \(operation not permitted .* install a newer one"
+    step = CapturedStep(add)
+    with pytest.raises(RunError, match=sentence):
+        for _ in range(6):
+            step(torch.tensor(0.0), torch.tensor(1.0))
+
+
+@NEEDS_CUDA
+def test_after_a_failed_recording_training_goes_on_with_random_numbers(capsys):
+    device = torch.device("cuda")
+    torch.manual_seed(0)
+    net = torch.nn.Linear(4, 4).to(device)
+
+    def step(real, noise):
+        changed = net(real) + torch.rand(4, device=device) + noise
+        assert changed.sum().item() > -1e9  # a look at the result: not allowed while recording
+        return changed.detach()
+
+    captured, held = CapturedStep(step), []
+    for _ in range(8):
+        captured(torch.ones(4, device=device), torch.zeros(4, device=device))
+        held.append(torch.cuda.memory_allocated())
+    assert "Going on without a CUDA graph" in capsys.readouterr().out
+    assert captured.graph is None and held[-1] <= held[2]  # no memory of the failed graph
+    drawn = [torch.rand(2, device=device) for _ in range(2)]
+    assert not torch.equal(*drawn)
 
 
 def course(device, captured=False, bf16=False, iterations=200):
@@ -248,6 +308,11 @@ def recording_step(real, noise, generator, discriminator, *rest):
     nets[:] = [generator, discriminator]
     return numbers
 gan_demo.train_step = recording_step
+destroy = torch.distributed.destroy_process_group
+def recording_destroy():
+    open(f"{name}-{{rank}}.left", "w").close()
+    destroy()
+torch.distributed.destroy_process_group = recording_destroy
 try:
     gan_demo.run_as_script(gan_demo.main)
 finally:
@@ -314,6 +379,7 @@ def test_a_job_stopped_in_an_epoch_goes_on_with_one_process(launch, tmp_path):
     ended, (first, second) = launch("stopped", rank="1", step=1, number=15)
     assert ended.returncode != 0
     assert ended.stdout.count("Stopped after 2 iterations") == 1  # one process speaks for all
+    assert len(list(tmp_path.glob("stopped-?.left"))) == 2  # and both leave the group in order
     run = tmp_path / "log_gan/run1"
     assert [path.name for path in run.glob("*.pkl")] == ["checkpoint_interrupted.pkl"]
     assert load_checkpoint(run / "checkpoint_interrupted.pkl")["place"] == (0, 2, 12)
@@ -325,6 +391,31 @@ def test_a_job_stopped_in_an_epoch_goes_on_with_one_process(launch, tmp_path):
     rows = (run / "metrics.csv").read_text().splitlines()[1:]
     places = [tuple(map(int, row.split(",")[:2])) for row in rows]
     assert places == [*((0, i) for i in range(6)), *((1, i) for i in range(8))]
+
+
+def test_a_job_uses_neither_mps_nor_another_ones_gpu(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)
+    assert choose_device("auto") == torch.device("mps")
+    monkeypatch.setattr(processes, "in_job", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert choose_device("auto") == torch.device("cpu")
+    with pytest.raises(RunError, match="device mps cannot be used by several processes"):
+        choose_device("mps")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    assert choose_device("auto") == choose_device("cuda") == torch.device("cuda:3")
+
+
+def test_the_losses_are_looked_at_rarely_where_a_look_makes_the_device_wait(tmp_path):
+    for device, interval in [("cpu", 1), ("mps", 50), ("cuda", 50)]:
+        data = SimpleNamespace(
+            device=torch.device(device), count=9, total=3, unit="images", source="", fingerprint=0
+        )
+        config = Config(out_dir=str(tmp_path))
+        assert Run(config, {}, {}, data).log_interval == interval
+        assert Run(replace(config, log_interval=7), {}, {}, data).log_interval == 7
 
 
 def test_a_restarted_job_goes_on_with_its_own_run_only(tmp_path, monkeypatch):

@@ -24,6 +24,8 @@ from gan_demo import Config, saved_config, train
 from gan_inference import sample
 from machinery.checkpoints import load_checkpoint, newest_checkpoint
 from machinery.constants import config_from_flags
+from machinery.ema import WeightAverage
+from sampling import draw_noise
 
 
 def test_a_run_leaves_what_the_readme_promises(finished_run):
@@ -70,6 +72,13 @@ def test_the_nets_learn_and_the_pictures_do_not_disturb_them(tiny, monkeypatch):
 
 def test_the_average_of_the_weights_has_statistics_of_its_own(tiny, monkeypatch):
     weights, step = [], gan_demo.train_step
+    noises, count = [], WeightAverage.count_statistics
+
+    def recording_count(average, batches):
+        noises[:] = batches
+        count(average, noises)
+
+    monkeypatch.setattr(WeightAverage, "count_statistics", recording_count)
 
     def recording_step(real, noise, generator, *rest):
         if not weights:
@@ -89,8 +98,11 @@ def test_the_average_of_the_weights_has_statistics_of_its_own(tiny, monkeypatch)
     ema = checkpoint.pop("g_ema_model_state_dict")
     torch.testing.assert_close(ema["main.0.weight"], expected)
 
-    # BatchNorm's means are those of what this very layer gives.
-    noise = torch.randn(256, 8, 1, 1, generator=torch.Generator().manual_seed(1))
+    # BatchNorm's means are those of what this very layer gives, for other noises than are drawn.
+    noise = torch.cat(noises)
+    assert len(noise) == 256 and not set(noise[:, 0, 0, 0].tolist()) & set(
+        torch.cat(list(draw_noise(256, 8, seed=1)))[:, 0, 0, 0].tolist()
+    )
     maps = torch.nn.functional.conv_transpose2d(noise, ema["main.0.weight"])
     torch.testing.assert_close(
         ema["main.1.running_mean"], maps.mean((0, 2, 3)), rtol=1e-3, atol=1e-5
@@ -189,6 +201,24 @@ def test_a_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path, call, numb
         assert call(gan_demo.main, *arguments)[0] == 0
     assert not (run / "checkpoint_interrupted.pkl").exists()
     assert_same_run(run, tmp_path / "log_gan/run2")
+
+
+@pytest.mark.parametrize("script", ["gan_demo.py", "gan_inference.py", "gan_evaluate.py"])
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals to send")
+def test_ctrl_c_ends_in_silence_while_pytorch_is_loaded(tmp_path, script):
+    for slow in ("torch", "numpy"):  # whichever comes first stands for the seconds it may take
+        (tmp_path / f"{slow}.py").write_text(
+            "import time; print('loading', flush=True); time.sleep(60)"
+        )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, ROOT / script], cwd=tmp_path, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout.readline() == "loading\n"
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT and not error
 
 
 def test_resuming_takes_more_epochs_and_refuses_another_net(tiny):

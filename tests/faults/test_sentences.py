@@ -19,6 +19,7 @@ import gan_demo
 import gan_evaluate
 import gan_inference
 import machinery.run
+import my_dataset
 import sampling
 from common_tools import run_as_script
 from dcgan import Discriminator, Generator
@@ -171,6 +172,8 @@ gan_demo.py --data-dir damaged --skip-bad-images
     1 of 9 images in damaged cannot be read (broken.jpg); going on without them.
 gan_demo.py --data-dir images  # the packed images are of others
     data/cache/images-32x3-....npy is damaged or of other images (...); packing again.
+gan_demo.py --data-dir images  # three processes
+    All processes together take 24 images an iteration; smaller batches draw better faces (docs/several-gpus.md), so consider a lower batch_size.
 gan_demo.py --data-dir images --init-from weights.pkl
     weights.pkl has no discriminator; this run's starts from random weights.
 gan_demo.py --data-dir images --tensorboard  # D has won for long
@@ -199,6 +202,10 @@ def others_packed(_):
     load_faces("changed", "data/cache", 32)
     cache = Path("data/cache")
     shutil.copy(next(cache.glob("changed-*")), next(cache.glob("images-*")))
+
+
+def three_processes(monkeypatch):
+    monkeypatch.setattr(my_dataset, "get_world_size", lambda: 3)
 
 
 def winning_discriminator(monkeypatch):
@@ -234,6 +241,7 @@ MEANWHILE = {
     "another machine has other images": other_images,
     "another process dies": lost_process,
     "the packed images are of others": others_packed,
+    "three processes": three_processes,
     "D has won for long": winning_discriminator,
     "there is no CelebA": drawn_before,
     "Ctrl-C": ctrl_c,
@@ -367,7 +375,10 @@ def test_a_note_is_said_on_the_way(scene, monkeypatch, capsys, command, sentence
 
 
 def test_the_tables_have_every_sentence_of_the_code():
-    elsewhere = "is not a readable image", "Going on without a CUDA graph"  # or of one word
+    elsewhere = (  # or of one word
+        "is not a readable image", "Going on without a CUDA graph", "cannot go on after such a failure",
+        "device mps cannot be used by several processes",
+    )  # fmt: skip
     for script in [*ROOT.glob("*.py"), *ROOT.glob("machinery/*.py"), *ROOT.glob("drawings/*.py")]:
         for node in ast.walk(ast.parse(script.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("RunError", "print"):
