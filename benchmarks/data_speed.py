@@ -1,7 +1,7 @@
 """How fast do images get from JPEG files to batches?
 
 python benchmarks/data_speed.py                                    # with drawn faces
-python benchmarks/data_speed.py --data-dir data/img_align_celeba.zip
+python benchmarks/data_speed.py --data-dir my_images.zip
 
 First time: decoding a folder of full-size JPEGs into one array, against a pass of a DataLoader over
 the chapter's data set and transform, with as many workers as we use cores. Later epochs: a pass of
@@ -9,6 +9,7 @@ batches from the array, against that same DataLoader. And the time that opening 
 size takes.
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -94,7 +95,8 @@ def main(config: Config):
         shape = (CELEBA_IMAGES, config.image_size, config.image_size, 3)
         np.lib.format.open_memmap(celeba, "w+", dtype=np.uint8, shape=shape).flush()
         with celeba.open("ab") as file:
-            file.write(b'{"fingerprint": 0, "unreadable": []}')
+            about = {"fingerprint": 0, "unreadable": [], "name": celeba.name}
+            file.write(json.dumps(about).encode())
         opening = in_turn(config.runs, seconds=lambda: open_packed(celeba)[0][-1].sum())
 
     print(f"{describe_machine()}; {config.images:,} JPEGs of 178 x 218, batches on {device}")

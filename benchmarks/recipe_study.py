@@ -28,12 +28,12 @@ from common_tools import RunError, choose_device, run_as_script
 from gan_demo import CHAPTER
 from machinery.checkpoints import checkpoint_paths, newest_checkpoint
 from machinery.files import numbered
-from my_dataset import load_faces
+from my_dataset import CELEBA_DIR, load_faces
 
 
 @dataclass
 class Config:
-    data_dir: str = "data/img_align_celeba.zip"  # folder or .zip of faces
+    data_dir: str = f"{CELEBA_DIR}.zip"  # folder or .zip of faces
     max_images: int = 2000  # train on the first so many
     num_img: int = 2000  # compare so many drawn faces with as many of the others
     num_epochs: int = 20  # times through the images
@@ -93,6 +93,8 @@ def main(config: Config):
     recipes = config.only.split(",") if config.only else list(RECIPES)
     if unknown := set(recipes) - set(RECIPES):
         raise RunError(f"only names {', '.join(unknown)}; it takes {', '.join(RECIPES)}.")
+    if config.num_img < 9:
+        raise RunError(f"num_img is {config.num_img}; it must be 9 or more.")
     images, fingerprint = load_faces(config.data_dir, config.cache_dir)
     unseen = images[config.max_images or len(images) :]
     if len(unseen) < 2 * config.num_img:

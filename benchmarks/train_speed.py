@@ -33,8 +33,9 @@ import tyro
 from setting import ROOT, describe_machine, in_turn, print_table, write_jpegs
 
 import gan_demo
-from common_tools import METRICS, choose_device, set_seed
+from common_tools import choose_device, set_seed
 from dcgan import Discriminator, Generator
+from gan_demo import CHAPTER, METRICS
 from machinery.acceleration import CapturedStep, fused_adam
 from my_dataset import FaceBatches, load_faces
 
@@ -128,7 +129,7 @@ def make_step(config, device, bf16=True, captured=True):
     for net in (generator, discriminator):
         net.initialize_weights()
         net.to(device, memory_format=torch.channels_last)
-    options = gan_demo.Config(**gan_demo.CHAPTER, bf16=bf16)
+    options = gan_demo.Config(**CHAPTER, bf16=bf16)
     optimizers = [fused_adam(net, options.lr, options.beta1) for net in (generator, discriminator)]
 
     def step(real, noise):

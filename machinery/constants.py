@@ -156,13 +156,13 @@ def config_from_flags(config_class, recipes=None, restarted=False):
     recipes: what --recipe may name: constants that are set together. A flag beside it wins.
     restarted: whether torchrun has started this job again, which then goes on with its own run.
     """
-    config_type = tyro.conf.OmitArgPrefixes[config_class]
-    choice = Literal[("default", *recipes)]
-    choice = Annotated[choice, tyro.conf.arg(help="constants that are set together")]
-    call = make_dataclass("Call", [("config", config_type), ("recipe", choice, "default")])
-    asked = tyro.cli(call if recipes else config_type, description=config_class.__doc__)
-    recipe = recipes.get(asked.recipe, {}) if recipes else {}
-    asked = asked.config if recipes else asked
+    recipes = {"default": {}, **(recipes or {})}
+    help_text = tyro.conf.arg(help="constants that are set together")
+    call = [("config", tyro.conf.OmitArgPrefixes[config_class])]
+    if len(recipes) > 1:
+        call += [("recipe", Annotated[Literal[tuple(recipes)], help_text], "default")]
+    told = tyro.cli(make_dataclass("Call", call), description=config_class.__doc__)
+    asked, recipe = told.config, recipes[getattr(told, "recipe", "default")]
 
     resume = asked.resume or (own_run(asked.out_dir) if restarted else "")
     base = saved_config(config_class, resume, asked.out_dir) if resume else config_class()

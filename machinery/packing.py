@@ -11,13 +11,18 @@ from machinery.console import RunError
 from machinery.files import atomic_write
 from machinery.processes import map_in_processes
 
+ABOUT = {"fingerprint": int, "unreadable": list, "name": str}  # what stands after the array
+
 
 def open_packed(path):
-    """The (images, about) of a file from pack(); OSError, EOFError or ValueError if it is none."""
-    images = np.load(path, mmap_mode="r")
+    """The (images, about) of a file from pack(); OSError or ValueError if it is none."""
+    images = np.lib.format.open_memmap(path, mode="r")
     with open(path, "rb") as file:
         file.seek(images.offset + images.nbytes)
         about = json.load(file)
+    found = about if isinstance(about, dict) else {}
+    if lacking := [key for key, kind in ABOUT.items() if not isinstance(found.get(key), kind)]:
+        raise ValueError(f"what stands after the array lacks {', '.join(lacking)}")
     if about["name"] != path.name:
         raise ValueError(f"it was packed as {about['name']}")
     return images, about

@@ -24,6 +24,15 @@ def make_grid(images, per_row=8):
     return Image.fromarray(grid.permute(1, 2, 0).numpy())
 
 
+def picture_of(figure):
+    """A figure of matplotlib as an RGB picture (a PIL image)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to load
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
 def save_picture(picture, path):
     """Save a PIL image as PNG."""
     with atomic_write(path) as file:

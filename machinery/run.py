@@ -170,13 +170,14 @@ class Run:
         """Yield the epoch's batches that have not been seen; no more of them once it is to stop.
 
         Before each, all random numbers are seeded from the seed, the step and the rank alone: draw
-        noise and changes as you like, a resumed run draws the same.
+        data, noise and changes as you like, a resumed run draws the same.
         """
-        for batch in self.data.epoch(self.epoch, self.seen):
+        batches = iter(self.data.epoch(self.epoch, self.seen))
+        while not self.stop:
             seed_iteration(self.config.seed, self.step, self.rank)
-            yield batch
-            if self.stop:
+            if (batch := next(batches, None)) is None:
                 break
+            yield batch
 
     @property
     def epoch_done(self):

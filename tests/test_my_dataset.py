@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import zipfile
@@ -145,6 +146,26 @@ def test_a_packed_file_that_is_cut_short_is_packed_again(tmp_path, capsys):
         assert (load_faces(folder, tmp_path / "cache", 32)[0] == expected).all()
         assert f"{path} is damaged or of other images" in capsys.readouterr().out
         assert path.read_bytes() == whole
+
+
+def test_a_packed_file_that_tells_something_else_of_its_images_is_packed_again(tmp_path, capsys):
+    folder = save_images(tmp_path / "faces", 3)
+    images, _ = load_faces(folder, tmp_path / "cache", 32)
+    (path,) = (tmp_path / "cache").iterdir()
+    whole = path.read_bytes()
+    array = whole[: images.offset + images.nbytes]
+    about = json.loads(whole[len(array) :])
+    without = [{key: about[key] for key in about if key != left_out} for left_out in about]
+    others = [{"name": "other.npy"}, {"name": None}, {"unreadable": None}, {"fingerprint": "1"}]
+    changed = [about | other for other in others]
+    for wrong in [*without, *changed, {}, [], [about], "name", 7, None]:
+        path.write_bytes(array + json.dumps(wrong).encode())
+        capsys.readouterr()
+        assert len(load_faces(folder, tmp_path / "cache", 32)[0]) == 3
+        assert f"{path} is damaged or of other images" in capsys.readouterr().out
+        assert path.read_bytes() == whole
+    path.write_bytes(b"PK\x03\x04" + whole)  # looks like a .npz
+    assert len(load_faces(folder, tmp_path / "cache", 32)[0]) == 3
 
 
 def test_packing_that_ends_early_leaves_nothing(tmp_path, monkeypatch):

@@ -1,7 +1,9 @@
-"""The two READMEs against the code and against each other."""
+"""The READMEs and the pages of docs/ against the code and against each other."""
 
 import re
 from dataclasses import fields
+from inspect import get_annotations, getsource
+from posixpath import dirname, join, normpath
 
 import pytest
 from conftest import ROOT
@@ -9,13 +11,21 @@ from conftest import ROOT
 import gan_demo
 import gan_evaluate
 import gan_inference
+from machinery.constants import Range, metadata
 
 READMES = ["README.md", "README.zh-CN.md"]
+DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").iterdir())
+PAGES = READMES + DOCS
+ENGLISH = [page for page in PAGES if not page.endswith(".zh-CN.md")]
 SCRIPTS = [gan_demo, gan_inference, gan_evaluate]
 
 
 def read(name):
     return (ROOT / name).read_text(encoding="utf-8")
+
+
+def in_chinese(page):
+    return page.replace(".md", ".zh-CN.md")
 
 
 def code_blocks(text):
@@ -37,44 +47,90 @@ def tables(text):
 
 def skeleton(cell):
     """What of a cell is the same in every language: code, links and numbers."""
+    cell = cell.replace(".zh-CN.md", ".md")
     return sorted(re.findall(r"`[^`]*`|\([^)\s]*\.\w+\)|\d[\d.,]*\d|\d", cell))
 
 
-def test_both_languages_have_the_same_commands_pictures_and_tables():
-    english, chinese = map(read, READMES)
+def links(page):
+    """Each link of a page as the path from the repository's root (or URL) and the anchor."""
+    for link in re.findall(r"\]\(([^)]+)\)", read(page)):
+        path, _, anchor = link.partition("#")
+        inside = path and not path.startswith("http")
+        yield normpath(join(dirname(page), path)) if inside else path or page, anchor
+
+
+def anchors(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub("```.*?```", "", read(page), flags=re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", ENGLISH)
+def test_both_languages_have_the_same_commands_pictures_tables_and_links(page):
+    english, chinese = read(page), read(in_chinese(page))
     assert code_blocks(english) == code_blocks(chinese)
-    assert len(code_blocks(english)) >= 8
+    assert english.count("```") == 2 * len(code_blocks(english))
     picture = r"!\[[^]]*\]\(([^)]*)\)"
     assert re.findall(picture, english) == re.findall(picture, chinese)
-    assert len(tables(english)) == len(tables(chinese)) >= 4
+    assert len(tables(english)) == len(tables(chinese))
     for ours, theirs in zip(tables(english), tables(chinese)):
+        assert {len(row) for row in ours + theirs} == {len(ours[0])}
         assert [[skeleton(cell) for cell in row] for row in ours[1:]] == [
             [skeleton(cell) for cell in row] for row in theirs[1:]
         ]
-    assert english.count("\n## ") == chinese.count("\n## ")
-    assert "(README.zh-CN.md)" in english and "(README.md)" in chinese
+    for heading in ("\n# ", "\n## ", "\n### "):
+        assert f"\n{english}".count(heading) == f"\n{chinese}".count(heading)
+
+    ours, theirs = ([path for path, _ in links(each)] for each in (page, in_chinese(page)))
+    assert in_chinese(page) in ours and page in theirs
+    theirs.remove(page)  # all others lead to Chinese pages, where there is one
+    ours.remove(in_chinese(page))
+    assert sorted(in_chinese(path) if path in ENGLISH else path for path in ours) == sorted(theirs)
 
 
-@pytest.mark.parametrize("readme", READMES)
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_into_the_repository_leads_somewhere(page):
+    local = [(path, anchor) for path, anchor in links(page) if not path.startswith("http")]
+    assert local
+    for path, anchor in local:
+        assert (ROOT / path).exists(), path
+        assert not anchor or anchor in anchors(path), (path, anchor)
+
+
+def test_the_readmes_are_short_and_name_every_page():
+    assert read("README.md").count("\n") <= 230
+    assert len(DOCS) == 2 * (len(ENGLISH) - 1)
+    for readme in READMES:
+        named = [row[0] for row in tables(read(readme))[-1][1:]]
+        pages = [page for page in DOCS if page.endswith(".zh-CN.md") == ("zh-CN" in readme)]
+        assert sorted(re.search(r"\((.+)\)", cell)[1] for cell in named) == pages
+    for page in DOCS:
+        assert READMES["zh-CN" in page] in [path for path, _ in links(page)]
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_tables_list_every_constant_with_its_default(readme, script):
-    expected = [
-        (f"`{field.name}`", "" if field.default == "" else f"`{field.default}`")
-        for field in fields(script.Config)
-    ]
-    listed = [[(row[0], row[1]) for row in table[1:]] for table in tables(read(readme))]
-    assert expected in listed
-
-
-@pytest.mark.parametrize("readme", READMES)
-def test_every_link_into_the_repository_leads_somewhere(readme):
-    text = read(readme)
-    links = re.findall(r"\]\(([^)]+)\)", text)
-    local = [link for link in links if not link.startswith(("http", "#"))]
-    assert local and all((ROOT / link).exists() for link in local), local
-    sections = re.findall(r"^## (.+)$", text, re.MULTILINE)
-    anchors = {"#" + section.lower().replace(" ", "-") for section in sections}
-    assert {link for link in links if link.startswith("#")} <= anchors
+def test_the_tables_list_every_constant_as_the_code_has_it(script):
+    """The Chinese tables have the same names, defaults and numbers, as the first test says."""
+    listed = [table[1:] for table in tables(read("docs/constants.md"))]
+    for config in script.Config.__mro__[:-1]:  # one table for each class that declares some
+        names = [f.name for f in fields(config) if f.name in get_annotations(config)]
+        declared = r"^    (\w+): [^#]*?  # (.+)$"
+        comments = dict(re.findall(declared, getsource(config), re.MULTILINE))
+        ranges = {
+            name: note.words
+            for name in comments
+            for note in metadata(config, name)
+            if isinstance(note, Range)
+        }
+        rows = []
+        for name, comment in comments.items():
+            default = getattr(config, name)
+            cell = "" if default == "" else f"`{default}`"
+            rows.append([f"`{name}`", cell, ranges.get(name, ""), comment])
+        assert list(comments) == names
+        assert rows in listed
 
 
 @pytest.mark.parametrize("readme", READMES)
@@ -83,10 +139,23 @@ def test_ci_runs_the_test_command(readme):
     assert command in read(".ci/run")
 
 
-def test_every_flag_in_the_readmes_exists():
-    names = {field.name for script in SCRIPTS for field in fields(script.Config)}
-    names |= {field.name for field in fields(gan_demo.Call)}
-    calls = re.findall(r"gan_\w+\.py(.*)", "".join(code_blocks(read("README.md"))))
-    flags = set(re.findall(r"--([a-z][a-z-]+)", " ".join(calls)))
-    assert len(flags) > 10
-    assert {flag.replace("-", "_") for flag in flags} <= names
+def test_every_flag_in_the_pages_exists():
+    known = {f"{script.__name__}.py": {f.name for f in fields(script.Config)} for script in SCRIPTS}
+    known["gan_demo.py"].add("recipe")
+    every = set.union(*known.values(), {"max_restarts"})  # torchrun's
+    flag = r"--(?:no-)?([a-z][a-z-]+)"
+    count = 0
+    for text in map(read, PAGES):
+        commands = re.findall(
+            r"^(?:python|torchrun) (?:\S+ )*?(\S+\.py)(.*)$",
+            "".join(code_blocks(text)),
+            re.MULTILINE,
+        )
+        for script, arguments in commands:
+            names = known.get(script) or re.findall(r"^    (\w+): ", read(script), re.MULTILINE)
+            flags = {name.replace("-", "_") for name in re.findall(flag, arguments)}
+            assert flags <= set(names), (script, flags)
+            count += len(flags)
+        inline = re.findall(rf"`{flag}", text)
+        assert {name.replace("-", "_") for name in inline} <= every
+    assert count > 20
