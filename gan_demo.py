@@ -24,6 +24,7 @@ from common_tools import RunError, choose_device, run_as_script, set_seed
 from dcgan import IMAGE_SIZES, Discriminator, Generator
 from machinery import constants
 from machinery.acceleration import autocast, captured, fused_adam
+from machinery.batches import FaceBatches, to_images
 from machinery.checkpoints import is_state_dict, load_checkpoint
 from machinery.constants import (
     Below1,
@@ -44,7 +45,7 @@ from machinery.ema import WeightAverage
 from machinery.pictures import make_grid
 from machinery.processes import average_gradients, from_rank_0
 from machinery.run import Run
-from my_dataset import CELEBA_DIR, FaceBatches, find_images, load_faces, to_images
+from my_dataset import CELEBA_DIR, find_images, load_faces
 from sampling import generate, load_generator
 
 ImageSize = Annotated[int, one_of({size: str(size) for size in IMAGE_SIZES})]
@@ -139,7 +140,7 @@ def train_step(real, noise, generator, discriminator, optimizer_g, optimizer_d, 
         logits_after = discriminator(fake, logits=True)
     loss_g = loss(logits_after, config.real_label)
     optimizer_g.zero_grad()
-    loss_g.backward(inputs=list(generator.parameters()))
+    loss_g.backward(inputs=list(generator.parameters()))  # no others get gradients
     average_gradients(generator)
     optimizer_g.step()
 
@@ -187,17 +188,18 @@ def train(config: Config) -> Path:
     optimizer_g = fused_adam(generator, config.lr, config.beta1)
     optimizer_d = fused_adam(discriminator, lr_d, config.beta1)
 
-    # One iteration: D, then G
-    def step(real, noise):
+    # One iteration: D, then G. On CUDA it is recorded in the fourth one and then only replayed, so
+    # that Python code in it, such as a print, runs no more.
+    def iterate(real, noise):
         nets = generator, discriminator
         numbers = train_step(real, noise, *nets, optimizer_g, optimizer_d, config)
         if average:
             average.update(generator)
         return numbers
 
-    step = captured(step, device)
+    iterate = captured(iterate, device)
 
-    # Epochs: iterations, then a picture of what the generator draws by now, and a checkpoint
+    # What a checkpoint holds, and what Run restores if there is a run to go on with
     parts = {"g_model": generator, "d_model": discriminator}
     parts |= {"g_optimizer": optimizer_g, "d_optimizer": optimizer_d}
     if average:
@@ -206,17 +208,18 @@ def train(config: Config) -> Path:
     def draw():
         return make_grid(generate(average.net if average else generator, fixed_noise))
 
+    # Epochs: iterations, then a picture of what the generator draws by now, and a checkpoint
     with Run(config, parts, METRICS, faces, Standing(config)) as run:
         run.save_picture("real.png", lambda: make_grid(to_images(torch.tensor(images[:64]))))
         for epoch in run.epochs():
             decay = 0.1 ** (epoch // config.lr_decay_epochs) if config.lr_decay_epochs else 1
             for optimizer, lr in ((optimizer_g, config.lr), (optimizer_d, lr_d)):
-                optimizer.param_groups[0]["lr"].fill_(lr * decay)
+                optimizer.param_groups[0]["lr"].fill_(lr * decay)  # in place: iterate reads it
             for real in run.batches():
                 noise = torch.randn(config.batch_size, config.nz, 1, 1, device=device)
                 if average:
                     average.set_share(run.step)
-                run.count(step(real, noise))
+                run.count(iterate(real, noise))
             if average:
                 noises = (torch.randn_like(fixed_noise) for _ in range(4))
                 average.count_statistics(noises)
@@ -248,7 +251,7 @@ def initial_weights(generator, discriminator, path):
 
 
 class Standing:
-    """How D and G stand, for the progress bar; and, once, a line if D has won for long."""
+    """What the progress bar says: how D and G stand; and, once, a line if D has won for long."""
 
     D_WINS = (
         "D has been nearly always right for long, so G learns little from it; "
@@ -260,16 +263,14 @@ class Standing:
         self.too_far = 0.95 * (config.real_label - config.fake_label)
 
     def __call__(self, block):
-        for _, _, d_x, d_gz, _ in block:
-            self.lead = 0.995 * self.lead + 0.005 * (d_x - d_gz)
+        rows = [dict(zip(METRICS, numbers)) for numbers in block]
+        for row in rows:
+            self.lead = 0.995 * self.lead + 0.005 * (row["d_x"] - row["d_gz_before"])
         if self.lead > self.too_far:
             self.too_far = float("inf")
             tqdm.write(self.D_WINS)
-        loss_d, loss_g, d_x, d_gz_before, d_gz_after = block[-1]
-        return (
-            f"Loss_D {loss_d:.2f} Loss_G {loss_g:.2f} D(x) {d_x:.2f} "
-            f"D(G(z)) {d_gz_before:.2f}/{d_gz_after:.2f}"
-        )
+        line = "Loss_D {loss_d:.2f} Loss_G {loss_g:.2f} D(x) {d_x:.2f} "
+        return (line + "D(G(z)) {d_gz_before:.2f}/{d_gz_after:.2f}").format(**rows[-1])
 
 
 def saved_config(resume, out_dir=Config.out_dir):

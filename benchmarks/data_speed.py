@@ -24,8 +24,9 @@ from setting import describe_machine, in_turn, print_table, write_jpegs
 from torch.utils.data import DataLoader, Dataset
 
 from common_tools import choose_device
+from machinery.batches import FaceBatches, to_images
 from machinery.packing import open_packed
-from my_dataset import FaceBatches, face_transform, load_faces, to_images
+from my_dataset import face_transform, load_faces
 
 CELEBA_IMAGES = 202_599
 

@@ -26,6 +26,7 @@ import gan_demo
 import gan_evaluate
 from common_tools import RunError, choose_device, run_as_script
 from gan_demo import CHAPTER
+from machinery import figures
 from machinery.checkpoints import checkpoint_paths, newest_checkpoint
 from machinery.files import numbered
 from my_dataset import CELEBA_DIR, load_faces
@@ -110,13 +111,13 @@ def main(config: Config):
     runs = {(recipe, seed): trained(recipe, config, seed) for recipe in recipes for seed in seeds}
 
     # Measure: each net as it is, then its average
-    real_points = gan_evaluate.descriptors(real)
+    real_points = figures.descriptors(real)
     cache_name = f"{fingerprint}-study-{config.max_images}-{config.num_img}"
     device = choose_device(config.device)
 
     def measure(pixels):
-        distances = gan_evaluate.swd(gan_evaluate.descriptors(pixels), real_points)
-        found = {"SWD": mean(distances.values()), "contrast": gan_evaluate.contrast(pixels)}
+        distances = figures.swd(figures.descriptors(pixels), real_points)
+        found = {"SWD": mean(distances.values()), "contrast": figures.contrast(pixels)}
         if config.inception:
             found |= gan_evaluate.inception_figures(pixels, real, cache_name, config)
         return found

@@ -37,7 +37,8 @@ from common_tools import choose_device, set_seed
 from dcgan import Discriminator, Generator
 from gan_demo import CHAPTER, METRICS
 from machinery.acceleration import CapturedStep, fused_adam
-from my_dataset import FaceBatches, load_faces
+from machinery.batches import FaceBatches
+from my_dataset import load_faces
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Pictures of a run: images as a grid, metrics as curves, pictures as an animation."""
+"""Pictures: images as a grid, pictures as an animation."""
 
 import numpy as np
 import torch
@@ -52,34 +52,3 @@ def save_animation(pictures, path, milliseconds):
     options = {"append_images": others, "duration": milliseconds, "loop": 0}
     with atomic_write(path) as file:
         first.save(file, format="GIF", save_all=True, **options)
-
-
-def save_curves(metrics_csv, path, metrics):
-    """Draw the columns of a run's metrics.csv, smoothed over the raw curve.
-
-    metrics: from the name of a column to its label. Names that begin with "loss" are drawn in the
-    upper half; all others are probabilities that D gives, in the lower.
-    """
-    from matplotlib.figure import Figure  # needs a second to load, and sampling does without
-
-    rows = np.genfromtxt(metrics_csv, delimiter=",", names=True, ndmin=1)
-    iterations = np.arange(1, len(rows) + 1)
-    window = max(1, len(rows) // 50)
-    figure = Figure(figsize=(10, 8), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True)
-    drawn = {upper: 0, lower: 0}
-    for column, label in metrics.items():
-        axes = upper if column.startswith("loss") else lower
-        color = f"C{drawn[axes]}"
-        drawn[axes] += 1
-        values = rows[column]
-        smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-        axes.plot(iterations, values, color=color, alpha=0.2, linewidth=0.5)
-        axes.plot(iterations[window - 1 :], smooth, color=color, label=label)
-    for axes in drawn:
-        axes.legend()
-        axes.grid(alpha=0.3)
-    upper.set_ylabel("loss")
-    lower.set(xlabel="iteration", ylabel="probability of being real", ylim=(0, 1))
-    with atomic_write(path) as file:
-        figure.savefig(file, format="png", dpi=100)

@@ -1,8 +1,6 @@
 """The life of a training run, whatever it trains: its folder, its place in the data, and its end."""
 
-import csv
 import json
-import math
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +22,9 @@ from machinery.checkpoints import (
 )
 from machinery.console import RunError, Stopped, catch_signals, command_of, progress_bar
 from machinery.constants import find_run
-from machinery.files import atomic_write, new_folder, numbered, writing
-from machinery.pictures import save_animation, save_curves, save_picture
+from machinery.files import atomic_write, new_folder, numbered
+from machinery.metrics import cut_metrics, not_finite_loss, save_curves, write_metrics
+from machinery.pictures import save_animation, save_picture
 from machinery.processes import (
     average,
     average_statistics,
@@ -48,14 +47,16 @@ class Run:
 
     config: a RunConfig that also has num_epochs and batch_size. If it names a run to go on with,
         everything below is made as it was there; else the run gets a new folder.
-    parts: what is trained, by name: nets (their names end in _model) and optimizers, or anything with
-        state_dict and load_state_dict. A checkpoint holds each as {name}_state_dict.
-    metrics: the numbers of an iteration, from their names in metrics.csv to those in the curves.
+    parts: what is trained, by name: nets (their names end in _model; the first part is one) and
+        optimizers, or anything with state_dict and load_state_dict. A checkpoint holds each as
+        {name}_state_dict, and going on restores all of them, here.
+    metrics: the numbers of an iteration, from their names in metrics.csv to those in the curves. Names
+        that begin with "loss" are losses; all others are drawn as probabilities, from 0 to 1.
     data: what is learnt from. data.epoch(epoch, seen) yields the batches of an epoch, of whose
-        examples so many have been seen; it has as attributes how many examples there are (count),
-        how many of them all processes take in an iteration (total), what they are (unit, such as
-        "images"), where they are from (source), what tells them from others (fingerprint), and the
-        device of the batches.
+        examples so many have been seen, and of each batch the share of this process. It has as
+        attributes how many examples there are (count), how many of them all processes take in an
+        iteration (total), what they are (unit, such as "images"), where they are from (source), a
+        number that tells them from others (fingerprint), and the device of the batches.
     describe: what the progress bar says of a block of iterations, a list of rows of numbers.
 
     Raises RunError, with a sentence for the user, for data that are too few or not those of the run to
@@ -154,7 +155,7 @@ class Run:
     def __exit__(self, kind, *_):
         with self.closing:
             if kind is None and self.rank == 0:
-                self._draw_curves()
+                save_curves(self.folder, self.metrics)
                 pictures = (Image.open(path) for _, path in numbered(self.folder, "epoch_", ".png"))
                 gif = self.folder / "generation_animation.gif"
                 save_animation(pictures, gif, milliseconds=500)
@@ -173,9 +174,10 @@ class Run:
         data, noise and changes as you like, a resumed run draws the same.
         """
         batches = iter(self.data.epoch(self.epoch, self.seen))
-        while not self.stop:
-            seed_iteration(self.config.seed, self.step, self.rank)
-            if (batch := next(batches, None)) is None:
+        while True:
+            seed_iteration(self.config.seed, self.step, self.rank)  # for what follows the last, too
+            batch = None if self.stop else next(batches, None)
+            if batch is None:
                 break
             yield batch
 
@@ -200,7 +202,10 @@ class Run:
         block = block.tolist()  # only here the loop waits for the device
         self.stop = largest(self.caught[0] if self.caught else 0)
         if self.rank == 0:
-            self._write_metrics(block)
+            write_metrics(self.folder, self.metrics, self.epoch, self.iteration - len(block), block)
+            if (bad := not_finite_loss(self.metrics, block)) is not None:
+                place = f"epoch {self.epoch}, iteration {self.iteration - len(block) + bad}"
+                raise self._diverged(f"the loss is not finite in {place}")
             place = f"epoch {self.epoch + 1}/{self.config.num_epochs}"
             self.bar.desc = f"{place} {self.describe(block)} "
             self.bar.update(len(block) * self.data.total)
@@ -210,21 +215,6 @@ class Run:
 
     def _numbers(self, block):
         return " ".join(f"{name} {value:.2f}" for name, value in zip(self.metrics, block[-1]))
-
-    def _write_metrics(self, block):
-        path, first = self.folder / "metrics.csv", self.iteration - len(block)
-        with writing(path), open(path, "a", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            if file.tell() == 0:
-                rows.writerow(["epoch", "iteration", *self.metrics])
-            for iteration, numbers in enumerate(block, first):
-                rows.writerow([self.epoch, iteration, *(f"{number:.6g}" for number in numbers)])
-        losses = [place for place, name in enumerate(self.metrics) if name.startswith("loss")]
-        for iteration, numbers in enumerate(block, first):
-            if not all(math.isfinite(numbers[place]) for place in losses):
-                raise self._diverged(
-                    f"the loss is not finite in epoch {self.epoch}, iteration {iteration}"
-                )
 
     def _diverged(self, what):
         last_good = (checkpoint_paths(self.folder) or ["not there yet"])[-1]
@@ -241,7 +231,7 @@ class Run:
     def end_epoch(self, draw):
         """Save what the epoch gave: a picture and a checkpoint. Where a signal asks for it, exit.
 
-        draw: a function that gives the epoch's picture, a PIL image. It is called for whole epochs.
+        draw: a function that gives the epoch's picture, a PIL image; called for whole epochs only.
         """
         for part in self.parts.values():
             if isinstance(part, torch.nn.Module):
@@ -256,7 +246,7 @@ class Run:
             arguments = self.epoch, self.step, picture, checkpoint
             self.written = self.writer.submit(self._write_epoch, *arguments)
             if whole and time.monotonic() > self.curves_due:
-                self._draw_curves()
+                save_curves(self.folder, self.metrics)
                 self.curves_due = time.monotonic() + 60
         if ending:
             self.written.result()
@@ -296,9 +286,6 @@ class Run:
             save_checkpoint(checkpoint, self.folder / f"checkpoint_{epoch}_epoch.pkl")
             remove_older_checkpoints(self.folder, self.config.keep_checkpoints)
 
-    def _draw_curves(self):
-        save_curves(self.folder / "metrics.csv", self.folder / "loss.png", self.metrics)
-
 
 def seed_iteration(seed, step, rank=0):
     """Seed Python's, NumPy's and PyTorch's random numbers for one iteration of one process.
@@ -314,11 +301,8 @@ def seed_iteration(seed, step, rank=0):
 def drop_later_files(folder, step, epoch):
     """Take away what a killed run wrote after its newest checkpoint: at that step, in that epoch."""
     for partial in folder.glob("*.partial"):
-        partial.unlink()
+        partial.unlink(missing_ok=True)
     for number, picture in numbered(folder, "epoch_", ".png"):
         if number >= epoch:
             picture.unlink()
-    if (metrics := folder / "metrics.csv").exists():
-        lines = metrics.read_text().splitlines(keepends=True)
-        with atomic_write(metrics) as file:
-            file.write("".join(lines[: 1 + step]).encode())
+    cut_metrics(folder, step)

@@ -11,22 +11,19 @@ import torch_fidelity
 from PIL import Image
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-import gan_evaluate
 from common_tools import RunError
-from gan_evaluate import (
-    REAL,
-    Config,
+from gan_evaluate import REAL, Config, evaluate, inception_figures
+from machinery import figures
+from machinery.checkpoints import newest_checkpoint
+from machinery.figures import (
     contrast,
     descriptors,
-    evaluate,
-    inception_figures,
     laplacian_pyramid,
     nearest,
     patches,
     sliced_wasserstein,
     swd,
 )
-from machinery.checkpoints import newest_checkpoint
 
 
 def spots(count, seed, colours=256, side=32):
@@ -45,7 +42,7 @@ def test_a_pyramid_holds_the_image_scale_by_scale():
     assert [level.shape[-1] for level in levels] == [64, 32, 16]
     total = levels[-1]
     for level in levels[-2::-1]:
-        total = level + gan_evaluate._enlarge(total)
+        total = level + figures._enlarge(total)
     torch.testing.assert_close(total, images, rtol=0, atol=1e-6)
     flat = laplacian_pyramid(torch.full((1, 1, 32, 32), 0.7))  # no details, all in the last
     torch.testing.assert_close(flat[0], torch.zeros(1, 1, 32, 32), rtol=0, atol=1e-6)

@@ -11,10 +11,10 @@ from conftest import save_images
 from PIL import Image
 from torch.utils.data import DataLoader
 
-import my_dataset
 from common_tools import RunError
 from machinery import packing
-from my_dataset import CelebADataset, FaceBatches, face_transform, find_images, load_faces
+from machinery.batches import FaceBatches, to_images
+from my_dataset import CelebADataset, face_transform, find_images, load_faces
 
 
 def zip_folder(folder, path):
@@ -90,7 +90,7 @@ def test_packed_pixels_are_those_of_the_data_set(tmp_path, image_size, nc):
     for source in (folder, zip_folder(folder, tmp_path / "faces.zip")):
         images, fingerprint = load_faces(source, tmp_path / "cache", image_size, nc)
         assert images.shape == (12, image_size, image_size, nc) and images.dtype == np.uint8
-        packed = my_dataset.to_images(torch.tensor(images))
+        packed = to_images(torch.tensor(images))
         assert torch.equal(packed, expected)
         assert packed.is_contiguous(memory_format=torch.channels_last)
         assert fingerprint == dataset.fingerprint()

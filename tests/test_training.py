@@ -173,6 +173,24 @@ def test_a_killed_run_resumes_to_the_same_end(tiny, finished_run, monkeypatch, k
         assert_same_run(train(saved_config("latest", config.out_dir)), finished_run)
 
 
+@pytest.mark.parametrize("iteration", [2, 3, 5, 9])  # the third ends an epoch, the ninth the run
+def test_a_signal_in_any_iteration_changes_nothing(tiny, finished_run, monkeypatch, iteration):
+    steps, step = itertools.count(1), gan_demo.train_step
+
+    def signalling_step(*arguments):
+        if next(steps) == iteration:
+            signal.raise_signal(signal.SIGTERM)
+        return step(*arguments)
+
+    config = tiny(num_epochs=3, log_interval=2, **RANDOM)
+    monkeypatch.setattr(gan_demo, "train_step", signalling_step)
+    with pytest.raises(SystemExit) as ended:
+        train(config)
+    assert ended.value.code == 143
+    monkeypatch.undo()
+    assert_same_run(train(saved_config("latest", config.out_dir)), finished_run)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals to send")
 def test_a_signal_saves_and_the_run_resumes_to_the_same_end(tmp_path, call, number, code):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from conftest import assert_same_run
 
-from machinery import files, run
+from machinery import files, metrics
 from machinery.checkpoints import load_checkpoint
 
 WRITTEN = {
@@ -38,7 +38,7 @@ def fail_at(ending, spoil):
             with writing(path):
                 yield
 
-    files.writing = run.writing = spoiling
+    files.writing = metrics.writing = spoiling
 
 
 @pytest.mark.parametrize("name", WRITTEN)

@@ -19,13 +19,12 @@ import gan_demo
 import gan_evaluate
 import gan_inference
 import machinery.run
-import my_dataset
 import sampling
 from common_tools import run_as_script
 from dcgan import Discriminator, Generator
 from faults.test_checkpoints import Call, repacked, saved
 from faults.test_together import make_infinite, spoil_weights
-from machinery import processes
+from machinery import batches, processes
 from machinery.checkpoints import load_checkpoint
 from my_dataset import load_faces
 
@@ -205,7 +204,7 @@ def others_packed(_):
 
 
 def three_processes(monkeypatch):
-    monkeypatch.setattr(my_dataset, "get_world_size", lambda: 3)
+    monkeypatch.setattr(batches, "get_world_size", lambda: 3)
 
 
 def winning_discriminator(monkeypatch):
