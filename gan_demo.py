@@ -12,6 +12,7 @@ import signal
 if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silence
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -26,12 +27,14 @@ from machinery import constants
 from machinery.acceleration import autocast, captured, fused_adam
 from machinery.batches import FaceBatches, to_images
 from machinery.checkpoints import is_state_dict, load_checkpoint
+from machinery.console import quoted
 from machinery.constants import (
     Below1,
     Count,
     Free,
     OrAll,
     OrNever,
+    Place,
     Range,
     Rate,
     RunConfig,
@@ -62,11 +65,13 @@ class Config(RunConfig):
     # here, such as keep_checkpoints: int = 0, gives one of them another default.
 
     # --- data
-    data_dir: Free[str] = CELEBA_DIR  # folder or .zip of images
+    data_dir: Free[Place] = CELEBA_DIR  # folder or .zip of images
     max_images: OrAll = 0  # train on the first so many images only (0: all)
     skip_bad_images: bool = False  # go on without the images that cannot be read
     horizontal_flip: bool = True  # show every other image mirrored, at random
-    cache_dir: Free[str] = "data/cache"  # where decoded images are kept; may be deleted at any time
+    cache_dir: Free[Place] = (
+        "data/cache"  # where decoded images are kept; may be deleted at any time
+    )
 
     # --- images and nets
     image_size: ImageSize = 64  # pixels a side: 32, 64, 128 or 256
@@ -158,13 +163,14 @@ def train(config: Config) -> Path:
     device = choose_device(config.device)
 
     # Data: image files -> one array -> batches
-    config = replace(config, data_dir=find_images(config.data_dir))
+    source = find_images(config.data_dir)
     options = config.image_size, config.nc, config.max_images, config.skip_bad_images
-    images, fingerprint = load_faces(config.data_dir, config.cache_dir, *options)
+    images, fingerprint = load_faces(source, config.cache_dir, *options)
     faces = FaceBatches(
         images, config.batch_size, config.seed, device, config.horizontal_flip,
-        source=config.data_dir, fingerprint=fingerprint,
+        source=source, fingerprint=fingerprint,
     )  # fmt: skip
+    config = replace(config, data_dir=os.path.abspath(source))  # to go on from another place, too
     if faces.total > max(config.batch_size, 20):
         print(
             f"All processes together take {faces.total} images an iteration; smaller batches draw "
@@ -224,7 +230,8 @@ def train(config: Config) -> Path:
                 noises = (torch.randn_like(fixed_noise) for _ in range(4))
                 average.count_statistics(noises)
             run.end_epoch(draw)
-    print(f"Done. Draw new faces with: python gan_inference.py --path-checkpoint {run.folder}")
+    place = quoted(run.folder)
+    print(f"Done. Draw new faces with: python gan_inference.py --path-checkpoint {place}")
     return run.folder
 
 

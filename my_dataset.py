@@ -173,7 +173,7 @@ def find_images(data_dir):
             flush=True,
         )
         data_dir = DRAWN_FACES
-    if data_dir == DRAWN_FACES and not Path(data_dir).exists():
+    if Path(data_dir).absolute() == Path(DRAWN_FACES).absolute() and not Path(data_dir).exists():
         draw_faces(data_dir)
     return data_dir
 

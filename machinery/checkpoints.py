@@ -163,6 +163,12 @@ def checkpoint_paths(run):
     return [*paths, interrupted] if interrupted.exists() else paths
 
 
+def trained_runs(folder):
+    """The run folders in a folder that have a checkpoint, the newest first."""
+    runs = (run for _, run in reversed(numbered(folder, "run")))
+    return (run for run in runs if checkpoint_paths(run))
+
+
 def newest_checkpoint(run, net="g_model"):
     """The (path, checkpoint) of a run folder that is furthest in training.
 

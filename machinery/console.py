@@ -1,8 +1,11 @@
 """What the user sees of a script: one sentence where something is wrong, signals, a progress bar."""
 
+import os
+import shlex
 import signal
 import sys
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -10,6 +13,8 @@ from tqdm import tqdm
 
 class RunError(Exception):
     """What is wrong, where, and what to do about it, in one sentence for the user."""
+
+    told = False  # whether another process has said it already
 
     def __init__(self, sentence):
         super().__init__(" ".join(sentence.split()))  # a cause may be of several lines
@@ -22,17 +27,44 @@ class Stopped(SystemExit):
 def run_as_script(main):
     """Call main(); a RunError becomes its sentence on stderr and exit 2, Ctrl-C exit 130.
 
-    SIGTERM exits with 143 and, unlike by default, cleans up on the way.
+    SIGTERM and SIGHUP (a closed terminal) exit with 143 and 129 and, unlike by default, clean up on
+    the way. Output that nobody can read any more is no error.
     """
+    sys.stdout, sys.stderr = _Patient(sys.stdout), _Patient(sys.stderr)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in heeded_signals() - {signal.SIGINT}:
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     try:
         main()
     except RunError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
+        if not error.told:
+            print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+class _Patient:
+    """A stream that may be closed, or of an encoding that lacks some letters: nothing ends by that."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+    def write(self, text):
+        with suppress(OSError, ValueError, AttributeError):  # None has no write
+            self.stream.write(text)
+
+    def flush(self):
+        with suppress(OSError, ValueError, AttributeError):
+            self.stream.flush()
+
+    def isatty(self):
+        return self.stream is not None and self.stream.isatty()
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
 
 
 def command_of(config):
@@ -42,20 +74,38 @@ def command_of(config):
     return f"python -m {name}" if "." in name else f"python {name}.py"
 
 
+def quoted(path):
+    """A path as it has to be typed in a command."""
+    if os.name == "nt":
+        return f'"{path}"' if " " in str(path) else str(path)
+    return shlex.quote(str(path))
+
+
+def heeded_signals():
+    """The signals that stop a script; without those that it is to ignore (nohup, &)."""
+    names = "SIGINT", "SIGTERM", "SIGHUP"  # Windows has no SIGHUP
+    numbers = {getattr(signal, name) for name in names if hasattr(signal, name)}
+    return {number for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+
+
 @contextmanager
 def catch_signals():
-    """Inside the block, Ctrl-C and SIGTERM only go into the list that it yields.
+    """Inside the block, Ctrl-C, SIGTERM and SIGHUP only go into the list that it yields.
 
-    A second Ctrl-C interrupts at once, as usual.
+    A second Ctrl-C interrupts at once, as usual. In a thread other than the main one no signal
+    arrives, and nothing changes.
     """
     caught = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
 
     def note(number, _frame):
         caught.append(number)
         if number == signal.SIGINT:
             signal.signal(number, before[number])
 
-    before = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, note) for number in heeded_signals()}
     try:
         yield caught
     finally:

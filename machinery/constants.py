@@ -10,15 +10,16 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
 
-from machinery.checkpoints import checkpoint_paths
+from machinery.checkpoints import trained_runs
 from machinery.console import RunError
-from machinery.files import numbered, writing
+from machinery.files import writing
 from machinery.processes import from_rank_0, job_name, joined_processes
 
 RUNS = "log_gan"  # where runs are kept
@@ -38,6 +39,7 @@ def one_of(names):
     return Range(f"{', '.join(others)} or {last}", names.__contains__)
 
 
+Place = Annotated[str, Range("a path", bool)]
 Count = Annotated[int, Range("1 or more", lambda value: value >= 1)]
 OrAll = Annotated[int, Range("0 (all) or more", lambda value: value >= 0)]
 OrNever = Annotated[int, Range("0 (never) or more", lambda value: value >= 0)]
@@ -59,7 +61,7 @@ class RunConfig:
 
     seed: Seed = 1  # same seed, same run
     device: Free[str] = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
-    out_dir: Free[str] = RUNS  # each run gets a folder of its own in here: run1, run2, ...
+    out_dir: Free[Place] = RUNS  # each run gets a folder of its own in here: run1, run2, ...
     checkpoint_interval: Free[Count] = 1  # epochs from one checkpoint to the next
     keep_checkpoints: Free[OrAll] = 3  # how many of the newest checkpoints to keep (0: all)
     log_interval: Free[OrByDevice] = (
@@ -75,13 +77,22 @@ def metadata(config_class, name):
     return [note for hint in hints for note in getattr(hint, "__metadata__", ())]
 
 
+TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
 def check_ranges(config):
-    """Raise RunError for a constant out of its range."""
-    for field in fields(config):
-        value = getattr(config, field.name)
-        for note in metadata(type(config), field.name):
+    """Raise RunError for a constant that is of another type than it must be, or out of its range."""
+    kinds = get_type_hints(type(config))
+    for name in (field.name for field in fields(config)):
+        kind, value, notes = kinds[name], getattr(config, name), metadata(type(config), name)
+        if kind in TYPES:
+            fits = isinstance(value, (int, float) if kind is float else kind)
+            if not fits or isinstance(value, bool) != (kind is bool):
+                raise RunError(f"{name} is {value!r}; it must be {TYPES[kind]}.")
+        for note in notes:
             if isinstance(note, Range) and not note.holds(value):
-                raise RunError(f"{field.name} is {value}; it must be {note.words}.")
+                shown = "empty" if value == "" else value
+                raise RunError(f"{name} is {shown}; it must be {note.words}.")
 
 
 def check_config(config):
@@ -110,13 +121,12 @@ def _check_config(config):
 
 
 def find_run(config):
-    """The folder of the run to go on with: resume, or the newest in out_dir if that is "latest"."""
+    """The folder of the run to go on with: resume or, for "latest", the newest with a checkpoint."""
     if config.resume != "latest":
         return Path(config.resume)
-    runs = numbered(config.out_dir, "run")
-    if not runs:
-        raise RunError(f"{config.out_dir} has no run to go on with; start one without --resume.")
-    return runs[-1][1]
+    if newest := next(trained_runs(config.out_dir), None):
+        return newest
+    raise RunError(f"{config.out_dir} has no run to go on with; start one without --resume.")
 
 
 def saved_config(config_class, resume, out_dir):
@@ -130,8 +140,10 @@ def saved_config(config_class, resume, out_dir):
         saved = json.loads((run / "config.json").read_text())
         names = {field.name for field in fields(config_class)}
         known = {name: value for name, value in saved.items() if name in names}
-        return config_class(**getattr(config_class, "OLDER", {}) | known | {"resume": str(run)})
-    except (OSError, ValueError, TypeError) as error:
+        config = config_class(**getattr(config_class, "OLDER", {}) | known | {"resume": str(run)})
+        check_ranges(config)
+        return config
+    except (OSError, ValueError, AttributeError, RunError) as error:
         raise RunError(
             f"{run} is no run to go on with: its config.json cannot be read ({error})."
         ) from error
@@ -139,10 +151,9 @@ def saved_config(config_class, resume, out_dir):
 
 def own_run(out_dir):
     """The newest run folder of this torchrun job that has a checkpoint; "" if there is none."""
-    for _, run in reversed(numbered(out_dir, "run")):
-        if checkpoint_paths(run):
-            saved = json.loads((run / "config.json").read_text())
-            if saved.get("job") == job_name():
+    for run in trained_runs(out_dir):
+        with suppress(OSError, ValueError, AttributeError):
+            if json.loads((run / "config.json").read_text()).get("job") == job_name():
                 return str(run)
     return ""
 
@@ -167,6 +178,8 @@ def config_from_flags(config_class, recipes=None, restarted=False):
     resume = asked.resume or (own_run(asked.out_dir) if restarted else "")
     base = saved_config(config_class, resume, asked.out_dir) if resume else config_class()
     given = [word[2:].partition("=")[0].replace("-", "_") for word in sys.argv if word[:2] == "--"]
+    if "resume" in given and not asked.resume:
+        raise RunError('resume is empty; name a run folder, or "latest".')
     flags = {
         name: value for name, value in asdict(asked).items() if {name, f"no_{name}"} & {*given}
     }

@@ -8,6 +8,8 @@ import uuid
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from machinery.console import RunError
 
 
@@ -61,6 +63,27 @@ def new_folder(parent, prefix):
                 return folder
             except FileExistsError:  # another run took it in this moment
                 pass
+
+
+@contextmanager
+def locked(folder):
+    """Keep a folder to this process inside the block; a killed process leaves no lock behind.
+
+    Raises RunError where another one has it. Where the file system knows no locks, nothing is kept.
+    """
+    lock = FileLock(Path(folder) / ".lock", timeout=2)  # a moment for one that is just ending
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(
+            f"{folder} is in use: another process trains it; wait for its end or start a new run."
+        ) from error
+    except (OSError, NotImplementedError):
+        pass
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def numbered(folder, prefix, suffix=""):

@@ -65,6 +65,13 @@ def choose_device(name="auto"):
 # --- a job of torchrun
 
 
+class LostError(RunError):
+    """Another process of the job has ended."""
+
+
+_training = []  # not empty once the first iteration is near
+
+
 @contextmanager
 def joined_processes():
     """Inside the block, work together with the other processes of this torchrun job, if it is one.
@@ -82,12 +89,20 @@ def joined_processes():
         rank=rank,
         world_size=world_size,
     )
+    if store.check(["a mistake"]):
+        sys.exit(2)  # what was wrong before will be wrong again
     try:
         with redirect_stdout(None if rank else sys.stdout):
             yield generation > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     except Stopped as stopped:
         traceback.clear_frames(stopped.__traceback__)  # of their variables, a CUDA graph among them
         _leave()
+        raise
+    except (RunError, SystemExit) as error:
+        error.told = store.add(f"errors of {generation}", 1) > 1  # the first one to come says it
+        mistake = getattr(error, "code", 2) == 2 and not isinstance(error, LostError)
+        if mistake and not error.told and not _training:
+            store.set("a mistake", "")
         raise
     _leave()  # not after an error: with NCCL it would wait for all the others
 
@@ -119,6 +134,11 @@ def _generation(store, rank, world_size):
     return generation
 
 
+def begin_training():
+    """From here on an error is no mistake of the user's: torchrun may start the job again."""
+    _training.append(True)
+
+
 def in_job():
     """Whether this process is inside joined_processes, and torchrun has started it."""
     return dist.is_available() and dist.is_initialized()
@@ -146,11 +166,22 @@ def first_on_each_machine():
 
 
 def from_rank_0(function):
-    """Call function in rank 0 alone. Returns what it returned, in every process."""
-    result = [function() if get_rank() == 0 else None]
-    if in_job():
-        with _others_alive():
-            dist.broadcast_object_list(result, device=torch.device("cpu"))
+    """Call function in rank 0 alone. Returns what it returned, in every process.
+
+    Where it ends in a RunError or in an exit (of --help), all of them do.
+    """
+    if not in_job():
+        return function()
+    result = [None]
+    if get_rank() == 0:
+        try:
+            result = [function()]
+        except (RunError, SystemExit) as error:
+            result = [error]
+    with _others_alive():
+        dist.broadcast_object_list(result, device=torch.device("cpu"))
+    if isinstance(result[0], (RunError, SystemExit)):
+        raise result[0]
     return result[0]
 
 
@@ -192,7 +223,7 @@ def _others_alive():
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             raise  # CapturedStep goes on without a graph
         reason = str(error).splitlines()[0]
-        raise RunError(
+        raise LostError(
             f"the processes of this job have lost each other ({reason}); if another one has ended, "
             "it or torchrun says why."
         ) from error

@@ -20,14 +20,15 @@ from machinery.checkpoints import (
     save_checkpoint,
     to_cpu,
 )
-from machinery.console import RunError, Stopped, catch_signals, command_of, progress_bar
+from machinery.console import RunError, Stopped, catch_signals, command_of, progress_bar, quoted
 from machinery.constants import find_run
-from machinery.files import atomic_write, new_folder, numbered
+from machinery.files import atomic_write, locked, new_folder, numbered
 from machinery.metrics import cut_metrics, not_finite_loss, save_curves, write_metrics
 from machinery.pictures import save_animation, save_picture
 from machinery.processes import (
     average,
     average_statistics,
+    begin_training,
     from_rank_0,
     get_rank,
     get_world_size,
@@ -61,14 +62,30 @@ class Run:
 
     Raises RunError, with a sentence for the user, for data that are too few or not those of the run to
     go on with, a checkpoint that does not fit, a file that cannot be written, and a loss or a weight
-    that is not finite. SIGINT (Ctrl-C) and SIGTERM finish the iteration, save, and end in
-    SystemExit(130 or 143).
+    that is not finite. SIGINT (Ctrl-C), SIGTERM and SIGHUP finish the iteration, save, and end in
+    SystemExit(130, 143 or 129).
     """
 
     def __init__(self, config, parts, metrics, data, describe=None):
         self.config, self.parts, self.metrics, self.data = config, parts, metrics, data
         self.describe = describe or self._numbers
         self.rank = get_rank()
+        self.log_interval = config.log_interval or (1 if data.device.type == "cpu" else 50)
+        self.step = 0  # iterations since the run began
+        self.epoch = self.iteration = self.seen = 0  # where it is: iterations and examples of epoch
+        self.rows = []  # of metrics.csv, on the device until a block of them is full
+        self.stop = 0  # the signal that asks for it
+
+    def __enter__(self):
+        with ExitStack() as stack:  # ends what has begun if something in here fails
+            self._open_folder(stack)
+            self._begin(stack)
+            self.closing = stack.pop_all()
+        begin_training()
+        return self
+
+    def _open_folder(self, stack):
+        config, data = self.config, self.data
         if largest(data.fingerprint) != data.fingerprint:
             raise RunError(f"{data.source} holds other {data.unit} here than on another machine.")
         if data.count < data.total:
@@ -76,24 +93,22 @@ class Run:
                 f"{data.source} gives {data.count} {data.unit}, fewer than one batch of "
                 f"{data.total}; add {data.unit} or lower batch_size."
             )
-        self.log_interval = config.log_interval or (1 if data.device.type == "cpu" else 50)
-        self.step = 0  # iterations since the run began
-        self.epoch = self.iteration = self.seen = 0  # where it is: iterations and examples of epoch
-        self.rows = []  # of metrics.csv, on the device until a block of them is full
-        self.stop = 0  # the signal that asks for it
-        self.is_new = not config.resume
-        if self.is_new:
-            self.folder = from_rank_0(lambda: new_folder(config.out_dir, "run"))
+        if config.resume:
+            self.folder = find_run(config)
         else:
-            self._go_on(find_run(config))
+            self.folder = from_rank_0(lambda: new_folder(config.out_dir, "run"))
+        if self.rank == 0:
+            stack.enter_context(locked(self.folder))
+        if config.resume:
+            self._go_on()
         if self.rank == 0:
             saved = {**asdict(replace(config, resume="")), "job": job_name()}
             with atomic_write(self.folder / "config.json") as file:
                 file.write(json.dumps(saved, indent=2).encode())
             self._say_hello()
 
-    def _go_on(self, folder):
-        self.folder, data, config = folder, self.data, self.config
+    def _go_on(self):
+        folder, data, config = self.folder, self.data, self.config
         path, checkpoint = from_rank_0(lambda: newest_checkpoint(folder, next(iter(self.parts))))
         try:
             for name, part in self.parts.items():
@@ -134,23 +149,19 @@ class Run:
             flush=True,
         )
 
-    def __enter__(self):
+    def _begin(self, stack):
         config, data = self.config, self.data
         of_epoch = data.count // data.total * data.total
         total, done = config.num_epochs * of_epoch, self.epoch * of_epoch + self.seen
         self.curves_due, self.board = 0, None
-        with ExitStack() as stack:
-            self.bar = stack.enter_context(progress_bar(total, done, data.unit, self.rank > 0))
-            if config.tensorboard and self.rank == 0:
-                from torch.utils.tensorboard import SummaryWriter  # slow to load
+        self.bar = stack.enter_context(progress_bar(total, done, data.unit, self.rank > 0))
+        if config.tensorboard and self.rank == 0:
+            from torch.utils.tensorboard import SummaryWriter  # slow to load
 
-                self.board = SummaryWriter(self.folder, purge_step=self.step + 1)
-                stack.enter_context(self.board)
-            self.writer = stack.enter_context(ThreadPoolExecutor(1))  # while the next epoch trains
-            self.written = self.writer.submit(int)  # nothing so far
-            self.caught = stack.enter_context(catch_signals())
-            self.closing = stack.pop_all()
-        return self
+            self.board = stack.enter_context(SummaryWriter(self.folder, purge_step=self.step + 1))
+        self.writer = stack.enter_context(ThreadPoolExecutor(1))  # while the next epoch trains
+        self.written = self.writer.submit(int)  # nothing so far
+        self.caught = stack.enter_context(catch_signals())
 
     def __exit__(self, kind, *_):
         with self.closing:
@@ -225,7 +236,7 @@ class Run:
 
     def save_picture(self, name, draw):
         """Keep a picture of how the run began; draw() gives it, a PIL image."""
-        if self.is_new and self.rank == 0:
+        if not self.config.resume and self.rank == 0:
             save_picture(draw(), self.folder / name)
 
     def end_epoch(self, draw):
@@ -254,7 +265,7 @@ class Run:
             self.bar.close()
             print(
                 f"Stopped after {self.step:,} iterations, all of it saved. "
-                f"Go on with: {command_of(self.config)} --resume {self.folder}"
+                f"Go on with: {command_of(self.config)} --resume {quoted(self.folder)}"
             )
             raise Stopped(128 + self.stop)
 

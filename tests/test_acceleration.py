@@ -418,6 +418,38 @@ def test_the_losses_are_looked_at_rarely_where_a_look_makes_the_device_wait(tmp_
         assert Run(replace(config, log_interval=7), {}, {}, data).log_interval == 7
 
 
+def test_a_mistake_is_said_once_and_not_tried_again(launch, tmp_path):
+    ended, _ = launch("mistaken", "--data-dir", "missing", restarts=2)
+    assert ended.returncode != 0
+    assert ended.stderr.count("data_dir missing does not exist; name a folder or .zip") == 1
+    assert "lost each other" not in ended.stderr and "SIGABRT" not in ended.stderr
+    ended, _ = launch("help", "--help", restarts=2)
+    assert ended.returncode == 0 and ended.stdout.count("--num-epochs INT") == 1
+
+    # A mistake that one process alone notices is said by it, not by those that lose it.
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE.format(root=str(ROOT)))
+    torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2 --max-restarts 2"
+    command = [sys.executable, *torchrun.split(), script]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert ended.returncode != 0 and "lost each other" not in ended.stderr
+    assert ended.stderr.count("alone.py: only here") == 1
+
+
+ALONE = """
+import sys
+sys.path.insert(0, {root!r})
+from common_tools import RunError, run_as_script
+from machinery.processes import get_rank, joined_processes, largest
+def main():
+    with joined_processes():
+        if get_rank() == 1:
+            raise RunError("only here")
+        largest(0)
+run_as_script(main)
+"""
+
+
 def test_a_restarted_job_goes_on_with_its_own_run_only(tmp_path, monkeypatch):
     for number, job in enumerate(["mine", "", "mine", "others", "mine"], 1):
         run = tmp_path / f"run{number}"

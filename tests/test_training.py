@@ -31,7 +31,7 @@ from sampling import draw_noise
 def test_a_run_leaves_what_the_readme_promises(finished_run):
     names = {path.name for path in finished_run.iterdir()}
     assert names == {
-        "config.json", "real.png", "metrics.csv", "loss.png", "generation_animation.gif",
+        ".lock", "config.json", "real.png", "metrics.csv", "loss.png", "generation_animation.gif",
         "epoch_000.png", "epoch_001.png", "epoch_002.png",
         "checkpoint_0_epoch.pkl", "checkpoint_1_epoch.pkl", "checkpoint_2_epoch.pkl",
     }  # fmt: skip
@@ -167,7 +167,7 @@ def test_a_killed_run_resumes_to_the_same_end(tiny, finished_run, monkeypatch, k
         train(config)
     monkeypatch.undo()
     if kill_after < 3:
-        with pytest.raises(RunError, match="has no checkpoint"):
+        with pytest.raises(RunError, match="has no run to go on with"):
             train(saved_config("latest", config.out_dir))
     else:
         assert_same_run(train(saved_config("latest", config.out_dir)), finished_run)

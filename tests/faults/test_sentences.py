@@ -14,6 +14,7 @@ import pytest
 import torch
 import tyro
 from conftest import ROOT, save_images
+from filelock import FileLock
 
 import gan_demo
 import gan_evaluate
@@ -24,7 +25,7 @@ from common_tools import run_as_script
 from dcgan import Discriminator, Generator
 from faults.test_checkpoints import Call, repacked, saved
 from faults.test_together import make_infinite, spoil_weights
-from machinery import batches, processes
+from machinery import batches, files, processes
 from machinery.checkpoints import load_checkpoint
 from my_dataset import load_faces
 
@@ -76,6 +77,14 @@ gan_demo.py --data-dir images  # another process dies
     the processes of this job have lost each other (Connection closed by peer); if another one has ended, it or torchrun says why.
 gan_demo.py --resume latest --out-dir images
     images has no run to go on with; start one without --resume.
+gan_demo.py --resume=
+    resume is empty; name a run folder, or "latest".
+gan_demo.py --data-dir=
+    data_dir is empty; it must be a path.
+gan_demo.py --resume edited
+    edited is no run to go on with: its config.json cannot be read (batch_size is '5'; it must be a whole number.).
+gan_demo.py --resume log_gan/run1  # another process trains it
+    log_gan/run1 is in use: another process trains it; wait for its end or start a new run.
 gan_demo.py --resume images
     images is no run to go on with: its config.json cannot be read (...).
 gan_demo.py --resume log_gan/run1 --seed 2
@@ -158,7 +167,7 @@ gan_demo.py  # there is no CelebA
 gan_demo.py --data-dir images  # Ctrl-C
     Stopped after 1 iterations, all of it saved. Go on with: python gan_demo.py --resume log_gan/run...
 gan_demo.py --resume log_gan/run1
-    Going on on cpu with 26 images of changed, 3 iterations of 8 images an epoch; results go to log_gan/run1
+    Going on on cpu with 26 images of .../changed, 3 iterations of 8 images an epoch; results go to log_gan/run1
 gan_inference.py --path-checkpoint weights.pkl --device cpu
     Drawing on cpu with weights.pkl
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --num-img 8 --device cpu
@@ -203,6 +212,15 @@ def others_packed(_):
     shutil.copy(next(cache.glob("changed-*")), next(cache.glob("images-*")))
 
 
+def training_already(monkeypatch):
+    lock = FileLock("log_gan/run1/.lock")
+    lock.acquire()
+    monkeypatch.setattr(
+        files, "FileLock", lambda *_, **__: FileLock("log_gan/run1/.lock", timeout=0)
+    )
+    monkeypatch.setattr(gan_demo, "held", lock, raising=False)
+
+
 def three_processes(monkeypatch):
     monkeypatch.setattr(batches, "get_world_size", lambda: 3)
 
@@ -240,6 +258,7 @@ MEANWHILE = {
     "another machine has other images": other_images,
     "another process dies": lost_process,
     "the packed images are of others": others_packed,
+    "another process trains it": training_already,
     "three processes": three_processes,
     "D has won for long": winning_discriminator,
     "there is no CelebA": drawn_before,
@@ -336,7 +355,7 @@ def make_runs():
     run = gan_demo.train(gan_demo.Config(data_dir="changed", num_epochs=2, **sizes))
     for name in ("without_optimizers", "of_another_net", "half_a_config", "of_changed_images"):
         shutil.copytree(run, name)
-    for name in ("newest_damaged", "begun"):
+    for name in ("newest_damaged", "begun", "edited"):
         shutil.copytree(run, name)
     checkpoint = load_checkpoint(run / "checkpoint_1_epoch.pkl")
     other = checkpoint | {"g_model_state_dict": {"weight": torch.zeros(1)}}
@@ -348,8 +367,12 @@ def make_runs():
     path.write_bytes(path.read_bytes()[:-9])
     for path in Path("begun").glob("*.pkl"):
         path.unlink()
-    config = json.loads(Path("of_changed_images/config.json").read_text())
-    Path("of_changed_images/config.json").write_text(json.dumps(config | {"data_dir": "images"}))
+    for name, change in [
+        ("of_changed_images", {"data_dir": "images"}),
+        ("edited", {"batch_size": "5"}),
+    ]:
+        path = Path(name, "config.json")
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
 
 
 def contents(folder):

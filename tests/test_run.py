@@ -1,0 +1,166 @@
+"""What a run owes its user beside the training: one at a time, from anywhere, in any surroundings."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+from conftest import RANDOM, ROOT, assert_same_run, run_script, save_images, states
+
+import gan_demo
+from common_tools import RunError
+from gan_demo import saved_config, train
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+FLAGS = [
+    "--image-size",
+    "32",
+    "--nz",
+    "8",
+    "--ngf",
+    "8",
+    "--ndf",
+    "8",
+    "--batch-size",
+    "4",
+    "--device",
+    "cpu",
+    "--num-epochs",
+]
+
+
+def started(folder, *arguments, **options):
+    """gan_demo.py in a process of its own, once it has written its first numbers."""
+    command = [sys.executable, ROOT / "gan_demo.py", *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=folder, env=environment, text=True, **options)
+    deadline = time.monotonic() + 90
+    while not (folder / "log_gan/run1/metrics.csv").exists() and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.01)
+    return process
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
+    images = save_images(tmp_path / "images", 60)
+    process = started(tmp_path, "--data-dir", images, *FLAGS, 500)
+    again = run_script("gan_demo.py", "--resume", "log_gan/run1", cwd=tmp_path)
+    rows = (tmp_path / "log_gan/run1/metrics.csv").read_text().splitlines()
+    assert again.returncode == 2 and again.stderr == (
+        "gan_demo.py: log_gan/run1 is in use: another process trains it; wait for its end or start "
+        "a new run.\n"
+    )
+    assert process.poll() is None
+    process.kill()  # which leaves no lock behind
+    process.wait()
+    epochs = len(rows) // 15 + 3
+    ended = run_script("gan_demo.py", "--resume", "latest", "--num-epochs", epochs, cwd=tmp_path)
+    done = "num_epochs is" in ended.stderr  # it was further, after all
+    assert done or ended.returncode == 0, ended.stderr
+    places = (tmp_path / "log_gan/run1/metrics.csv").read_text().splitlines()[1:]
+    assert len(places) == len({place.rsplit(",", 5)[0] for place in places})
+
+
+def test_a_run_is_free_again_after_an_error(tiny, monkeypatch):
+    config = tiny(num_epochs=1)
+    run = train(config)
+    longer = replace(saved_config(str(run)), num_epochs=2)
+    step = gan_demo.train_step
+    monkeypatch.setattr(gan_demo, "train_step", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError) as held:  # with its traceback, as a notebook keeps it
+        train(longer)
+    monkeypatch.setattr(gan_demo, "train_step", step)
+    assert train(longer) == run and held
+
+
+@pytest.mark.parametrize("name", ["the same", "moved"])
+def test_a_run_goes_on_from_elsewhere_and_with_moved_images(
+    tiny, finished_run, tmp_path, monkeypatch, name
+):
+    images = shutil.copytree(saved_config(str(finished_run)).data_dir, tmp_path / "images")
+    monkeypatch.chdir(tmp_path)
+    config = tiny(data_dir="images", out_dir="log", num_epochs=1, log_interval=2, **RANDOM)
+    run = train(config).absolute()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = replace(saved_config(str(run)), num_epochs=3)
+    assert config.data_dir == str(images)
+    if name == "moved":
+        images.rename(tmp_path / "elsewhere/other")
+        config = replace(config, data_dir="other/")
+    assert_same_run(train(config), finished_run)
+    assert saved_config(str(run)).data_dir == str(
+        tmp_path / ("elsewhere/other" if name == "moved" else "images")
+    )
+
+
+def test_the_newest_run_is_the_newest_that_has_a_checkpoint(tiny):
+    run = train(tiny(num_epochs=1))
+    (run.parent / "run2").mkdir()  # it died in its first epoch
+    shutil.copy(run / "config.json", run.parent / "run2")
+    (run.parent / "run50").write_text("no folder at all")
+    assert train(replace(saved_config("latest", run.parent), num_epochs=2)) == run
+    assert train(tiny(num_epochs=1)).name == "run51"
+
+
+@pytest.mark.parametrize("text", ['{"batch_size": "5"}', '{"lr": null}', '{"nz": 8.0}', "[1]", "{"])
+def test_a_config_that_was_edited_wrongly_is_named(tiny, text):
+    run = train(tiny(num_epochs=1))
+    path = run / "config.json"
+    edited = json.loads(text) if text != "{" else {}
+    saved = json.loads(path.read_text())
+    path.write_text(json.dumps(saved | edited) if isinstance(edited, dict) and edited else text)
+    with pytest.raises(RunError, match=f"^{run} is no run to go on with: its config.json cannot"):
+        saved_config(str(run))
+
+
+def test_training_in_a_thread_changes_nothing_but_signals(tiny):
+    expected, runs = states(train(tiny())), []
+    thread = threading.Thread(target=lambda: runs.append(train(tiny())))
+    thread.start()
+    thread.join()
+    assert states(runs[0]) == expected
+
+
+@POSIX
+def test_a_closed_terminal_saves_as_a_sigterm_does(tmp_path):
+    images = save_images(tmp_path / "images", 60)
+    process = started(tmp_path, "--data-dir", images, *FLAGS, 500, stdout=subprocess.PIPE)
+    process.send_signal(signal.SIGHUP)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 129 and "--resume log_gan/run1" in printed
+    assert list((tmp_path / "log_gan/run1").glob("*.pkl"))
+
+
+@POSIX
+def test_nohup_keeps_a_run_from_ending_with_its_terminal(tmp_path):
+    images = save_images(tmp_path / "images", 60)
+    ignore = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+    process = started(tmp_path, "--data-dir", images, *FLAGS, 5, **ignore)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=90) == 0
+
+
+@POSIX
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", ">&- 2>&-", "2>/dev/full >/dev/full"])
+def test_output_that_nobody_can_read_ends_nothing(tmp_path, closed):
+    save_images(tmp_path / "images", 12)
+    command = [sys.executable, str(ROOT / "gan_demo.py"), "--data-dir", "images", *FLAGS, "1"]
+    ended = subprocess.run(f"{' '.join(command)} {closed}", shell=True, cwd=tmp_path, check=False)
+    assert ended.returncode == 0
+    assert (tmp_path / "log_gan/run1/checkpoint_0_epoch.pkl").exists()
+
+
+def test_letters_that_the_output_lacks_end_nothing(tmp_path):
+    images = save_images(tmp_path / "脸 faces", 12)
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    flags = ["--data-dir", images, "--out-dir", "my 脸 runs", *FLAGS, 1]
+    ended = run_script("gan_demo.py", *flags, cwd=tmp_path, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    assert "'my \\u8138 runs/run1'" in ended.stdout  # quoted, so that it can be pasted
