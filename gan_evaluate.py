@@ -12,26 +12,25 @@ if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silen
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import json
-import warnings
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from urllib.error import URLError
 
 import numpy as np
 import torch
 import tyro
-from torch.utils.data import Subset
 from tqdm import tqdm
 
 from common_tools import RunError, choose_device, run_as_script
 from machinery.batches import to_images
 from machinery.checkpoints import checkpoint_paths, load_checkpoint
 from machinery.constants import Seed, check_ranges
+from machinery.features import feature_figures, usable_nets
 from machinery.figures import contrast, descriptors, nearest, swd
 from machinery.files import new_folder
 from machinery.pictures import save_grid, to_pixels
 from my_dataset import CELEBA_DIR, find_images, load_faces
-from sampling import draw_noise, find_checkpoint, generate, load_generator
+from sampling import draw_noise, generate, load_generator, newest_run_or_released
 
 
 @dataclass
@@ -40,9 +39,11 @@ class Config:
 
     path_checkpoint: str = ""  # file or run folder (each of its checkpoints); empty: newest run
     data_dir: str = ""  # folder or .zip of real images; empty: those that the run was trained on
-    num_img: int = 2000  # images of each kind (fewer if data_dir has not twice as many)
+    skip_bad_images: bool = False  # go on without the images that cannot be read
+    num_img: int = 2000  # images of each kind (fewer if there are not twice as many real ones)
     inception: bool = False  # FID, KID, precision and recall too; weights are downloaded once
-    inception_weights: str = ""  # file of these weights, where there is no network
+    inception_weights: str = ""  # file of Inception's (FID, KID), where there is no network
+    vgg_weights: str = ""  # file of VGG16's (precision, recall), where there is no network
     raw: bool = False  # the generator itself, even if the checkpoint has an average of its weights
     device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
     seed: Seed = 1  # same seed, same figures
@@ -51,70 +52,6 @@ class Config:
 
 
 REAL = "other real images"
-INCEPTION_URL = (  # of the weights that torch-fidelity loads
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/"
-    "weights-inception-2015-12-05-6726825d.pth"
-)
-
-
-# --- distances in the features of an Inception net
-
-
-def inception_figures(pixels, others, cache_name, config):
-    """FID, KID x 1000 with its spread, precision and recall by torch-fidelity, as a dict.
-
-    pixels: generated images, others: real ones; uint8 (N, H, W, C). The features of others are kept
-    in config.cache_dir under cache_name. Sources: Heusel et al. 2017 (FID), Binkowski et al. 2018
-    (KID), Kynkaanniemi et al. 2019 (precision and recall).
-    Raises RunError where the net's weights are not to be had.
-    """
-    import torch_fidelity  # slow to load
-
-    def dataset(images):
-        images = torch.tensor(images).permute(0, 3, 1, 2).expand(-1, 3, -1, -1)
-        return Subset(images, range(len(images)))
-
-    if config.inception_weights:
-        try:  # torch-fidelity would run what code there is in the file
-            torch.load(config.inception_weights, weights_only=True)
-        except Exception as error:  # torch.load raises many kinds
-            raise no_weights(error) from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of more workers than cores
-            figures = torch_fidelity.calculate_metrics(
-                input1=dataset(pixels),  # the generated ones, for precision and recall
-                input2=dataset(others),
-                input2_cache_name=cache_name,
-                cache_root=config.cache_dir,
-                fid=True,
-                kid=True,
-                prc=True,
-                kid_subset_size=min(1000, len(pixels)),
-                feature_extractor_weights_path=config.inception_weights or None,
-                cuda=choose_device(config.device).type == "cuda",
-                verbose=False,
-            )
-    except URLError as error:
-        raise no_weights(error) from error
-    return {
-        "FID": figures["frechet_inception_distance"],
-        "KID": 1000 * figures["kernel_inception_distance_mean"],
-        "+-": 1000 * figures["kernel_inception_distance_std"],
-        "precision": figures["precision"],
-        "recall": figures["recall"],
-    }
-
-
-def no_weights(error):
-    """What to do where the Inception net's weights are not to be had, as a RunError."""
-    return RunError(
-        f"the Inception net's weights cannot be loaded ({error}); get {INCEPTION_URL} and name the "
-        "file with --inception-weights."
-    )
-
-
-# --- the evaluation
 
 
 def evaluate(config: Config) -> dict[str, dict[str, float]]:
@@ -125,37 +62,46 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
     """
     check_ranges(config)
     device = choose_device(config.device)
+    nets = usable_nets(config) if config.inception else []
     paths = find_checkpoints(config.path_checkpoint)
-    image_size, _, nc = draw(paths[0], 1, config, device).shape[1:]
+    generators = open_generators(paths, config.raw)
+    first = next(generators)
+    image_size, _, nc = draw(first[1], 1, config.seed, device).shape[1:]
 
     # Real images: as many to compare with as are drawn, and as many again to show what chance does
-    data_dir = find_images(config.data_dir or trained_on(paths[0]))
-    images, fingerprint = load_faces(data_dir, config.cache_dir, image_size, nc)
+    data_dir, images = real_images(paths[0], config, image_size, nc)
     count = min(config.num_img, len(images) // 2)
     if count < 8:
-        raise RunError(f"num_img is {count} (half of {data_dir}, at most); it must be 8 or more.")
+        raise RunError(
+            f"num_img is {count} (half of the {len(images)} images of {data_dir}, at most); it "
+            "must be 8 or more."
+        )
     order = np.random.default_rng(config.seed).permutation(len(images))
     real, others = images[order[:count]], images[order[count : 2 * count]]
-    cache_name = f"{fingerprint}-{image_size}x{nc}-{count}-{config.seed}"
-
     real_points = descriptors(real, config.seed)
-    rows = {}
-    for path in tqdm([REAL, *paths], leave=False, disable=None):
-        pixels = others if path == REAL else draw(path, count, config, device)
-        features = inception_figures(pixels, real, cache_name, config) if config.inception else {}
+
+    def measure(pixels):
         distances = swd(descriptors(pixels, config.seed), real_points, config.seed)
-        rows[path] = {f"SWD {side}": distance for side, distance in distances.items()}
-        rows[path] |= {"SWD": float(np.mean(list(distances.values())))}
-        rows[path] |= {"contrast": contrast(pixels), **features}
-    print(f"{count:,} images of each kind, seed {config.seed}, against {data_dir}")
+        row = {f"SWD {side}": distance for side, distance in distances.items()}
+        row |= {"SWD": float(np.mean(list(distances.values()))), "contrast": contrast(pixels)}
+        return row | (feature_figures(pixels, real, nets, config) if nets else {})
+
+    rows, faces = {REAL: measure(others)}, {}
+    opened = tqdm(chain([first], generators), total=len(paths), leave=False, disable=None)
+    for path, generator in opened:
+        pixels = draw(generator, count, config.seed, device)
+        rows[path], faces[path] = measure(pixels), pixels[:8].copy()
+    print(
+        f"{count:,} images of each kind, seed {config.seed}; the real ones out of "
+        f"{len(images):,} from {data_dir}"
+    )
     print_table(rows)
 
     # The best one's first faces, and the real images most like them
-    judge = "FID" if config.inception else "SWD"
-    best = min(paths, key=lambda path: rows[path][judge])
-    faces = draw(best, 8, config, device)
+    judge = "FID" if "FID" in rows[REAL] else "SWD"
+    best = min(faces, key=lambda path: rows[path][judge])
     picture = new_folder(config.out_dir, "evaluation") / "nearest.png"
-    both = np.concatenate([faces, nearest(faces, images)])
+    both = np.concatenate([faces[best], nearest(faces[best], images)])
     save_grid(to_images(torch.tensor(both)), picture)
     print(f"Best by {judge}: {best}")
     print(f"Its first 8 faces, each above the real image most like it: {picture}")
@@ -164,24 +110,73 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
 
 def find_checkpoints(path):
     """The paths of a run's checkpoints, or of the one file; if path is empty, of the newest run."""
-    newest, _ = find_checkpoint(path)
-    run = Path(newest).parent
-    whole_run = Path(path).is_dir() or (not path and checkpoint_paths(run))
-    return [str(each) for each in (checkpoint_paths(run) if whole_run else [newest])]
+    path = path or newest_run_or_released()
+    if not Path(path).is_dir():
+        return [str(path)]
+    if paths := checkpoint_paths(path):
+        return [str(each) for each in paths]
+    raise RunError(f"{path} has no checkpoint in it; name another run folder.")
+
+
+def open_generators(paths, raw):
+    """Yield (path, Generator) of each checkpoint, opened when it is asked for.
+
+    Of several, one that cannot be opened is named and left out. Raises RunError where none can.
+    """
+    damaged, opened = None, 0
+    for path in paths:
+        try:
+            generator = load_generator(path, load_checkpoint(path), raw)
+        except RunError as error:
+            damaged = damaged or error
+            if len(paths) > 1:
+                with tqdm.external_write_mode():
+                    print(f"Leaving out a checkpoint, since {error}", flush=True)
+        else:
+            opened += 1
+            yield path, generator
+    if not opened:
+        raise damaged
+
+
+def real_images(path, config, image_size, nc):
+    """Where the real images lie and all of them, uint8 (N, image_size, image_size, nc).
+
+    They are those of config.data_dir, else those that the run of this checkpoint was trained on.
+    """
+    if config.data_dir:
+        data_dir, max_images, skip = config.data_dir, 0, False
+    else:
+        data_dir, max_images, skip = trained_on(path)
+    data_dir, skip = find_images(data_dir), skip or config.skip_bad_images
+    return data_dir, load_faces(data_dir, config.cache_dir, image_size, nc, max_images, skip)[0]
 
 
 def trained_on(path):
-    """The data_dir of the run that a checkpoint lies in; without a run, CelebA's."""
+    """data_dir, max_images and skip_bad_images of the run that a checkpoint lies in.
+
+    Without a run all of CelebA. Raises RunError where the run's config.json is damaged.
+    """
+    config = Path(path).parent / "config.json"
+    if not config.exists():
+        return CELEBA_DIR, 0, False
     try:
-        return json.loads((Path(path).parent / "config.json").read_text())["data_dir"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return CELEBA_DIR
+        saved = {"max_images": 0, "skip_bad_images": False} | json.loads(config.read_text())
+        used = saved["data_dir"], saved["max_images"], saved["skip_bad_images"]
+        if [type(value) for value in used] != [str, int, bool] or saved["max_images"] < 0:
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{config} does not tell which images its run was trained on; name some with "
+            "--data-dir."
+        ) from error
+    return used
 
 
-def draw(path, count, config, device):
-    """The first `count` faces of a seed by a checkpoint's generator, uint8 (count, H, W, nc)."""
-    generator = load_generator(path, load_checkpoint(path), config.raw).to(device)
-    blocks = draw_noise(count, generator.main[0].in_channels, config.seed)
+def draw(generator, count, seed, device):
+    """The first `count` faces of a seed by a generator, uint8 (count, H, W, nc)."""
+    generator.to(device)
+    blocks = draw_noise(count, generator.main[0].in_channels, seed)
     pixels = [to_pixels(generate(generator, noise.to(device))) for noise in blocks]
     return torch.cat(pixels)[:count].permute(0, 2, 3, 1).contiguous().numpy()
 

@@ -17,16 +17,22 @@ BLOCK = 64  # noises drawn at a time, so that a seed's n-th face is the same for
 def find_checkpoint(path):
     """The (path, checkpoint) of a file or a run folder; if path is empty, of the newest there is.
 
-    That is the one of the newest run that has one, else the released weights. Raises RunError
-    where there is none.
+    Raises RunError where there is none.
     """
-    if path:
-        return newest_checkpoint(path) if Path(path).is_dir() else (path, load_checkpoint(path))
+    path = path or newest_run_or_released()
+    return newest_checkpoint(path) if Path(path).is_dir() else (path, load_checkpoint(path))
+
+
+def newest_run_or_released():
+    """The newest run folder that has a checkpoint, else the file of the released weights.
+
+    Raises RunError where there is neither.
+    """
     for _, run in reversed(numbered(RUNS, "run")):
         if checkpoint_paths(run):
-            return newest_checkpoint(run)
+            return run
     for released in sorted(RELEASED.glob("*.pkl")):
-        return released, load_checkpoint(released)
+        return released
     raise RunError(
         f"neither a run in {RUNS} nor {RELEASED.name} has a checkpoint; train one with python "
         "gan_demo.py, or name a file with --path-checkpoint."

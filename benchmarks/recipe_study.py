@@ -26,10 +26,11 @@ import gan_demo
 import gan_evaluate
 from common_tools import RunError, choose_device, run_as_script
 from gan_demo import CHAPTER
-from machinery import figures
+from machinery import features, figures
 from machinery.checkpoints import checkpoint_paths, newest_checkpoint
 from machinery.files import numbered
 from my_dataset import CELEBA_DIR, load_faces
+from sampling import load_generator
 
 
 @dataclass
@@ -41,8 +42,9 @@ class Config:
     width: int = 64  # ngf and ndf
     seeds: int = 1  # runs of each recipe, with seeds 1, 2, ...
     only: str = ""  # names of recipes, separated by commas; empty: all
-    inception: bool = False  # FID too
-    inception_weights: str = ""  # file of its weights, where there is no network
+    inception: bool = False  # FID, KID, precision and recall too
+    inception_weights: str = ""  # file of Inception's (FID, KID), where there is no network
+    vgg_weights: str = ""  # file of VGG16's (precision, recall), where there is no network
     device: str = "auto"  # auto, cpu or cuda
     cache_dir: str = "data/cache"  # where decoded images are kept
     out_dir: str = "study"  # the runs and the picture
@@ -96,7 +98,8 @@ def main(config: Config):
         raise RunError(f"only names {', '.join(unknown)}; it takes {', '.join(RECIPES)}.")
     if config.num_img < 9:
         raise RunError(f"num_img is {config.num_img}; it must be 9 or more.")
-    images, fingerprint = load_faces(config.data_dir, config.cache_dir)
+    nets = features.usable_nets(config) if config.inception else []
+    images, _ = load_faces(config.data_dir, config.cache_dir)
     unseen = images[config.max_images or len(images) :]
     if len(unseen) < 2 * config.num_img:
         raise RunError(
@@ -112,15 +115,12 @@ def main(config: Config):
 
     # Measure: each net as it is, then its average
     real_points = figures.descriptors(real)
-    cache_name = f"{fingerprint}-study-{config.max_images}-{config.num_img}"
     device = choose_device(config.device)
 
     def measure(pixels):
         distances = figures.swd(figures.descriptors(pixels), real_points)
         found = {"SWD": mean(distances.values()), "contrast": figures.contrast(pixels)}
-        if config.inception:
-            found |= gan_evaluate.inception_figures(pixels, real, cache_name, config)
-        return found
+        return found | (features.feature_figures(pixels, real, nets, config) if nets else {})
 
     floor = measure(others)
     rows, faces = [], {}
@@ -129,9 +129,8 @@ def main(config: Config):
         for raw in (True, False):
             measured = []
             for seed in seeds:
-                path, _ = newest_checkpoint(runs[recipe, seed])
-                options = gan_evaluate.Config(raw=raw)
-                pixels = gan_evaluate.draw(path, config.num_img, options, device)
+                generator = load_generator(*newest_checkpoint(runs[recipe, seed]), raw)
+                pixels = gan_evaluate.draw(generator, config.num_img, 1, device)
                 measured.append(measure(pixels))
                 faces.setdefault((recipe, raw), pixels[:9])
             row += [spread([found[name] for found in measured]) for name in floor]

@@ -1,20 +1,23 @@
 """The figures must mean what they say: zero for the same, known order and size for the rest."""
 
-import functools
 import math
-from urllib.error import URLError
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-import torch_fidelity
+from conftest import save_images
 from PIL import Image
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
+from test_features import cut_network, spots, stand_in
 
+import gan_evaluate
+import sampling
 from common_tools import RunError
-from gan_evaluate import REAL, Config, evaluate, inception_figures
-from machinery import figures
-from machinery.checkpoints import newest_checkpoint
+from gan_demo import train
+from gan_evaluate import REAL, Config, evaluate, trained_on
+from machinery import checkpoints, figures
+from machinery.checkpoints import load_checkpoint, newest_checkpoint
 from machinery.figures import (
     contrast,
     descriptors,
@@ -24,16 +27,7 @@ from machinery.figures import (
     sliced_wasserstein,
     swd,
 )
-
-
-def spots(count, seed, colours=256, side=32):
-    """uint8 images (count, side, side, 3), each of one blurred spot with a colour of its own."""
-    random = np.random.default_rng(seed)
-    axis = np.linspace(-1, 1, side)
-    x, y = random.uniform(-0.6, 0.6, (2, count, 1, 1))
-    bright = np.exp(-8 * ((axis - x) ** 2 + (axis[:, None] - y) ** 2))
-    colour = random.integers(0, colours, (count, 1, 1, 3))
-    return (bright[..., None] * colour).astype(np.uint8)
+from my_dataset import CELEBA_DIR
 
 
 def test_a_pyramid_holds_the_image_scale_by_scale():
@@ -110,91 +104,6 @@ def test_the_nearest_image_is_found_in_every_block():
     assert np.array_equal(nearest(changed, others), wanted)
 
 
-class MeanColours(FeatureExtractorBase):
-    """A small stand-in for the Inception net: mean colours of the quarters of an image."""
-
-    def __init__(self, name, features_list, **_):
-        super().__init__(name, features_list)
-
-    @staticmethod
-    def get_provided_features_list():
-        return ("colours",)
-
-    @staticmethod
-    def get_default_feature_layer_for_metric(_):
-        return "colours"
-
-    @staticmethod
-    def can_be_compiled():
-        return False
-
-    def forward(self, images):
-        return (torch.nn.functional.adaptive_avg_pool2d(images.float(), 2).flatten(1),)
-
-
-torch_fidelity.register_feature_extractor("mean-colours", MeanColours)
-
-
-@pytest.fixture
-def small_extractor(monkeypatch):
-    calculate = functools.partial(
-        torch_fidelity.calculate_metrics, feature_extractor="mean-colours", kid_subsets=10
-    )
-    monkeypatch.setattr(torch_fidelity, "calculate_metrics", calculate)
-
-
-def test_inception_figures_mean_what_they_are_called(small_extractor, tmp_path):
-    config = Config(device="cpu", cache_dir=str(tmp_path))
-    real, others = spots(400, 0), spots(400, 1)
-
-    def features(pixels):
-        return (
-            pixels.reshape(-1, 2, 16, 2, 16, 3).mean((2, 4)).transpose(0, 3, 1, 2).reshape(-1, 12)
-        )
-
-    def fid(one, other):
-        (mean, covariance), (mean_2, covariance_2) = (
-            (each.mean(0), np.cov(each, rowvar=False)) for each in map(features, (one, other))
-        )
-        root = np.sqrt(np.linalg.eigvals(covariance @ covariance_2).real.clip(0)).sum()
-        return ((mean - mean_2) ** 2).sum() + np.trace(covariance + covariance_2) - 2 * root
-
-    same = inception_figures(real, real, "real", config)
-    assert abs(same["FID"]) < 1e-3 and same["precision"] == same["recall"] == 1
-    assert list(tmp_path.glob("real*"))  # the features of the real ones are kept
-    chance = inception_figures(others, real, "real", config)
-    dark = inception_figures(spots(400, 1, colours=128), real, "real", config)
-    assert chance["FID"] == pytest.approx(fid(others, real), rel=1e-3, abs=1e-3)
-    assert dark["FID"] == pytest.approx(fid(spots(400, 1, colours=128), real), rel=1e-3)
-    assert abs(chance["KID"]) < dark["KID"] / 10 and chance["+-"] > 0
-    # Few faces again and again: each as good as a real one, but they do not cover the real ones.
-    collapsed = inception_figures(np.repeat(others[:5], 80, axis=0), real, "real", config)
-    assert collapsed["precision"] > 0.5 and collapsed["recall"] < 0.1
-
-
-def test_gray_images_have_inception_figures_too(small_extractor, tmp_path):
-    config = Config(device="cpu", cache_dir=str(tmp_path))
-    gray = spots(50, 0)[..., :1]
-    assert abs(inception_figures(gray, gray, "gray", config)["FID"]) < 1e-3
-
-
-def test_without_the_weights_of_inception_one_sentence_says_where_to_get_them(
-    tmp_path, monkeypatch
-):
-    def no_network(*_, **__):
-        raise URLError("no network")
-
-    extractor = "torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url"
-    monkeypatch.setattr(extractor, no_network)
-    pixels = spots(16, 0)
-    damaged = tmp_path / "weights.pth"
-    damaged.write_bytes(b"weights")
-    for weights in ("", str(tmp_path / "missing.pth"), str(damaged)):
-        config = Config(device="cpu", cache_dir=str(tmp_path), inception_weights=weights)
-        with pytest.raises(RunError, match="weights cannot be loaded .* --inception-weights"):
-            inception_figures(pixels, pixels, "none", config)
-
-
 @pytest.fixture
 def settings(images, finished_run, tmp_path):
     return {
@@ -224,11 +133,94 @@ def test_each_checkpoint_of_a_run_is_measured_and_the_best_named(settings, tmp_p
     assert fewer[REAL] != rows[REAL]
 
 
-def test_the_table_and_the_best_go_by_fid_where_there_is_one(settings, small_extractor, capsys):
+def test_the_table_and_the_best_go_by_fid_where_there_is_one(settings, monkeypatch, capsys):
+    stand_in(monkeypatch)
     rows = evaluate(Config(**settings, inception=True))
     assert list(rows[REAL])[4:] == ["FID", "KID", "+-", "precision", "recall"]
     best = min(list(rows)[1:], key=lambda path: rows[path]["FID"])
     assert f"Best by FID: {best}" in capsys.readouterr().out
+
+
+def test_without_inception_the_best_goes_by_swd(settings, monkeypatch, capsys):
+    stand_in(monkeypatch, "vgg16")
+    cut_network(monkeypatch)
+    rows = evaluate(Config(**settings, inception=True))
+    assert list(rows[REAL])[4:] == ["precision", "recall"]
+    assert "Best by SWD: " in capsys.readouterr().out
+
+
+def test_the_images_of_the_run_are_those_that_it_was_trained_on(tiny, tmp_path, capsys):
+    folder = save_images(tmp_path / "some_bad", 40)
+    (folder / "010.png").write_bytes(b"broken")
+    run = train(tiny(data_dir=str(folder), max_images=24, skip_bad_images=True, num_epochs=1))
+    packed = list((tmp_path / "cache").iterdir())
+    places = {"cache_dir": str(tmp_path / "cache"), "out_dir": str(tmp_path / "evaluations")}
+    own = Config(path_checkpoint=str(run), device="cpu", **places)
+    evaluate(own)
+    assert "11 images of each kind, seed 1; the real ones out of 23 " in capsys.readouterr().out
+    assert list((tmp_path / "cache").iterdir()) == packed  # nothing is decoded again
+
+    # A folder that is named counts with all its images.
+    named = replace(own, data_dir=str(folder))
+    with pytest.raises(RunError, match=r"1 of 40 images .* \(010.png\); .* --skip-bad-images"):
+        evaluate(named)
+    evaluate(replace(named, skip_bad_images=True))
+    assert "19 images of each kind, seed 1; the real ones out of 39 " in capsys.readouterr().out
+
+
+def test_a_config_json_of_any_content_gives_images_or_a_sentence(tmp_path):
+    path, config = tmp_path / "checkpoint_0_epoch.pkl", tmp_path / "config.json"
+    assert trained_on(path) == (CELEBA_DIR, 0, False)
+    config.write_text('{"data_dir": "faces", "lr": 1}')  # of a run before there were the others
+    assert trained_on(path) == ("faces", 0, False)
+    config.write_text('{"data_dir": "a.zip", "max_images": 5, "skip_bad_images": true}')
+    assert trained_on(path) == ("a.zip", 5, True)
+    damaged = ["", "{", "5", "null", '"5"', "[]", '{"max_images": 5}', '{"data_dir": null}', "\xff"]
+    damaged += [f'{{"data_dir": "a", "max_images": {value}}}' for value in ("-1", '"5"', "null")]
+    damaged += ['{"data_dir": "a", "skip_bad_images": "no"}']
+    for content in damaged:
+        config.write_bytes(content.encode("latin-1"))
+        with pytest.raises(RunError, match="config.json does not tell .* --data-dir"):
+            trained_on(path)
+
+
+def test_a_damaged_config_json_does_not_matter_where_images_are_named(settings, tmp_path):
+    run = shutil.copytree(settings["path_checkpoint"], tmp_path / "run")
+    (run / "config.json").write_text("null")
+    evaluate(Config(**settings | {"path_checkpoint": str(run)}))
+
+
+def test_damaged_checkpoints_are_named_and_left_out(settings, tmp_path, capsys):
+    run = shutil.copytree(settings["path_checkpoint"], tmp_path / "run")
+    settings["path_checkpoint"] = str(run)
+    expected = evaluate(Config(**settings))
+    paths = sorted(run.glob("*.pkl"))
+    for damaged, path in enumerate(paths[:2], 1):  # the first, then the middle one too
+        path.write_bytes(path.read_bytes()[:-9])
+        rows = evaluate(Config(**settings))
+        left = [REAL, *map(str, paths[damaged:])]
+        assert rows == {name: expected[name] for name in left}
+        assert f"Leaving out a checkpoint, since {path} is not" in capsys.readouterr().out
+    paths[2].write_bytes(b"")
+    with pytest.raises(RunError, match=f"{paths[0]} is not a checkpoint that can be opened"):
+        evaluate(Config(**settings))
+    capsys.readouterr()
+    with pytest.raises(RunError, match=f"{paths[0]} is not a checkpoint that can be opened"):
+        evaluate(Config(**settings | {"path_checkpoint": str(paths[0])}))
+    assert not capsys.readouterr().out  # nothing is left to go on with
+
+
+def test_each_checkpoint_is_opened_once(settings, monkeypatch):
+    opened = []
+
+    def load(path, *arguments):
+        opened.append(str(path))
+        return load_checkpoint(path, *arguments)
+
+    for module in (checkpoints, gan_evaluate, sampling):
+        monkeypatch.setattr(module, "load_checkpoint", load)
+    rows = evaluate(Config(**settings))
+    assert opened == list(rows)[1:]
 
 
 def test_the_average_of_the_weights_is_measured_unless_raw_is_asked_for(settings, tmp_path):

@@ -15,6 +15,7 @@ import torch
 import tyro
 from conftest import ROOT, save_images
 from filelock import FileLock
+from test_features import cut_network, stand_in
 
 import gan_demo
 import gan_evaluate
@@ -150,9 +151,19 @@ gan_inference.py --path-checkpoint weights.pkl --save-images images
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --seed -1
     seed is -1; it must be from 0 to 2**32 - 1.
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --num-img 3
-    num_img is 3 (half of images, at most); it must be 8 or more.
+    num_img is 3 (half of the 26 images of images, at most); it must be 8 or more.
+gan_evaluate.py --path-checkpoint images
+    images has no checkpoint in it; name another run folder.
+gan_evaluate.py --path-checkpoint text.pkl
+    text.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (...); use another one.
+gan_evaluate.py --path-checkpoint half_a_config
+    half_a_config/config.json does not tell which images its run was trained on; name some with --data-dir.
+gan_evaluate.py --path-checkpoint weights.pkl --data-dir damaged
+    1 of 9 images in damaged cannot be read (broken.jpg); remove them, or leave them out with --skip-bad-images.
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --inception --inception-weights missing.pth
-    the Inception net's weights cannot be loaded (...); get https://... and name the file with --inception-weights.
+    the weights of Inception cannot be loaded from missing.pth ([Errno 2] No such file or directory: 'missing.pth'); get https://github.com/...pth and name the file with --inception-weights.
+gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --inception --inception-weights weights.pkl
+    the weights of Inception cannot be loaded from weights.pkl (damaged, or of another net); get https://github.com/...pth and name the file with --inception-weights.
 """
 
 # A command that goes on to its end, and what it says on the way. (That no CUDA graph can be recorded
@@ -171,11 +182,15 @@ gan_demo.py --resume log_gan/run1
 gan_inference.py --path-checkpoint weights.pkl --device cpu
     Drawing on cpu with weights.pkl
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --num-img 8 --device cpu
-    8 images of each kind, seed 1, against images
+    8 images of each kind, seed 1; the real ones out of 26 from images
 gan_evaluate.py --path-checkpoint log_gan/run1 --data-dir images --num-img 8 --device cpu
     Best by SWD: log_gan/run1/checkpoint_..._epoch.pkl
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --num-img 8 --device cpu
     Its first 8 faces, each above the real image most like it: evaluations/...
+gan_evaluate.py --path-checkpoint newest_damaged --num-img 8 --device cpu
+    Leaving out a checkpoint, since newest_damaged/checkpoint_1_epoch.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (...); use another one.
+gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --num-img 8 --device cpu --inception  # no network for VGG16
+    Going on without precision and recall, since the weights of VGG16 cannot be loaded from the network (<urlopen error no network>); get https://download.pytorch.org/...pth and name the file with --vgg-weights.
 gan_demo.py --data-dir damaged --skip-bad-images
     1 of 9 images in damaged cannot be read (broken.jpg); going on without them.
 gan_demo.py --data-dir images  # the packed images are of others
@@ -252,6 +267,11 @@ def nothing_to_draw_with(monkeypatch):
     monkeypatch.setattr(sampling, "RELEASED", Path("checkpoints"))
 
 
+def only_inception(monkeypatch):
+    stand_in(monkeypatch, "inception-v3-compat")
+    cut_network(monkeypatch)
+
+
 MEANWHILE = {
     "the loss becomes infinite": lambda _: make_infinite(1),
     "the weights become infinite": lambda _: spoil_weights(2),
@@ -263,6 +283,7 @@ MEANWHILE = {
     "D has won for long": winning_discriminator,
     "there is no CelebA": drawn_before,
     "Ctrl-C": ctrl_c,
+    "no network for VGG16": only_inception,
     "neither a run nor released weights": nothing_to_draw_with,
 }
 
