@@ -75,7 +75,8 @@ class CelebADataset(Dataset):
     transforms: a function of a PIL image, such as face_transform(); its result is the item.
     nc: 3 hands it RGB images, 1 gray ones, whatever the files are.
 
-    `files` maps each image's path inside data_dir to its size in bytes and, in a folder, its time;
+    `files` maps each image's path inside data_dir to its size in bytes and, in a folder, its time
+    ("path/" is a folder that cannot be opened: an image that cannot be read);
     `names` lists the paths: shorten it to use fewer of them. `passed_over` counts the images of
     formats that are not read, by their endings.
     Raises RunError where data_dir does not exist, is no zip, cannot be read, or has no images.
@@ -89,11 +90,12 @@ class CelebADataset(Dataset):
         if not self.data_dir.exists():
             raise RunError(f"data_dir {data_dir} does not exist; name a folder or .zip of images.")
         self.in_zip = self.data_dir.is_file()
-        files = dict(sorted(self._zip_files() if self.in_zip else folder_files(self.data_dir)))
-        self.files = {name: files[name] for name in files if ending(name) in EXTENSIONS | {"/"}}
-        self.passed_over = Counter(
-            ending(name) for name in files if ending(name) in OTHER_EXTENSIONS
-        )
+        self.files, self.passed_over = {}, Counter()
+        for name, stat in sorted(self._zip_files() if self.in_zip else folder_files(self.data_dir)):
+            if (kind := ending(name)) in OTHER_EXTENSIONS:
+                self.passed_over[kind] += 1
+            elif kind in EXTENSIONS or kind == "/":  # reading that says why
+                self.files[name] = stat
         self.names = list(self.files)
         if not self.names:
             endings = ", ".join(sorted(EXTENSIONS))

@@ -61,7 +61,7 @@ def folder_files(folder):
 
 def is_hidden(path):
     """Whether a path inside a data folder or zip is an unzip tool's rest or begins with a dot."""
-    parts = re.split(r"[/\\]", path)  # Windows tools of old wrote zips with backslashes
+    parts = path.replace("\\", "/").split("/")  # Windows tools of old wrote zips with backslashes
     return any(part == "__MACOSX" or part.startswith(".") for part in parts)
 
 

@@ -236,6 +236,7 @@ def test_bad_images_are_told_by_what_is_wrong(tmp_path, monkeypatch, capsys, put
         "pixels.png": png(picture(size=(100, 100))),
         "warned of.png": png(picture("L", (60, 50))),
     }
+    files["floats.tif"] = png(picture("F"), "TIFF")
     data_dir = put(tmp_path / "faces", files)
     kinds = "4 of an unknown format (e.jpg, f.jpg, g.jpg, ...), 2 cut short (cut.jpg, cut.png), "
     for start in ("first", "second"):
@@ -244,9 +245,10 @@ def test_bad_images_are_told_by_what_is_wrong(tmp_path, monkeypatch, capsys, put
             images, _ = load_faces(data_dir, tmp_path / "cache", SIDE, skip_bad_images=True)
         assert len(images) == 2, start
         printed = capsys.readouterr().out
-        assert f"11 of 13 images in {data_dir} cannot be read: {kinds}" in printed
+        assert f"12 of 14 images in {data_dir} cannot be read: {kinds}" in printed
         for kind in (*others.split(", "), "1 empty (empty.jpg)"):
             assert kind in printed
+        assert "1 of 32-bit or signed pixels (floats.tif)" in printed
         assert "1 larger than 1 MB (large.bmp: 2 MB)" in printed
         assert "1 of more than 4,000 pixels (pixels.png: 10,000)" in printed
 
