@@ -3,7 +3,10 @@
 import hashlib
 import io
 import os
+import warnings
 import zlib
+from collections import Counter
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -14,15 +17,25 @@ from torch.utils.data import Dataset
 
 from drawings.faces import draw_faces
 from machinery.console import RunError
-from machinery.packing import open_packed, pack
+from machinery.image_files import (
+    EXTENSIONS,
+    OTHER_EXTENSIONS,
+    BadImage,
+    counts,
+    ending,
+    folder_files,
+    is_hidden,
+    listed,
+    why,
+)
+from machinery.packing import KEPT, open_packed, pack, remove_older
 from machinery.processes import first_on_each_machine
 
 CELEBA_DIR = "data/img_align_celeba"  # where CelebA is looked for when nothing else is named
 CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 DRAWN_FACES = "data/drawn_faces.zip"  # drawn on first use
-EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 MAX_FILE = 2**28  # bytes of an image file, unpacked: larger ones are not read into memory
-PACKING = 2  # to be counted up when load_image, resize_and_crop or the packed file changes
+PACKING = 3  # to be counted up when load_image, resize_and_crop or the packed file changes
 
 
 def face_transform(image_size=64, nc=3):
@@ -58,12 +71,14 @@ class CelebADataset(Dataset):
     """The images of a folder (with its sub-folders) or of a zip, in sorted order, without labels.
 
     data_dir: the folder or the .zip, which is read as it is. What an unzip tool leaves behind
-        (__MACOSX, dot-files) is passed over.
+        (__MACOSX, dot-files) is passed over; links to folders are followed, see folder_files.
     transforms: a function of a PIL image, such as face_transform(); its result is the item.
     nc: 3 hands it RGB images, 1 gray ones, whatever the files are.
 
-    `files` maps each image's path inside data_dir to its size in bytes and, in a folder, its time;
-    `names` lists the paths: shorten it to use fewer of them.
+    `files` maps each image's path inside data_dir to its size in bytes and, in a folder, its time
+    ("path/" is a folder that cannot be opened: an image that cannot be read);
+    `names` lists the paths: shorten it to use fewer of them. `passed_over` counts the images of
+    formats that are not read, by their endings.
     Raises RunError where data_dir does not exist, is no zip, cannot be read, or has no images.
     """
 
@@ -75,12 +90,17 @@ class CelebADataset(Dataset):
         if not self.data_dir.exists():
             raise RunError(f"data_dir {data_dir} does not exist; name a folder or .zip of images.")
         self.in_zip = self.data_dir.is_file()
-        files = self._zip_files() if self.in_zip else folder_files(self.data_dir)
-        self.files = dict(sorted((name, stat) for name, stat in files if is_image(name)))
+        self.files, self.passed_over = {}, Counter()
+        for name, stat in sorted(self._zip_files() if self.in_zip else folder_files(self.data_dir)):
+            if (kind := ending(name)) in OTHER_EXTENSIONS:
+                self.passed_over[kind] += 1
+            elif kind in EXTENSIONS or kind == "/":  # reading that says why
+                self.files[name] = stat
         self.names = list(self.files)
         if not self.names:
             endings = ", ".join(sorted(EXTENSIONS))
-            raise RunError(f"data_dir {data_dir} has no images in it ({endings}).")
+            others = f"; passed over: {counts(self.passed_over)}" if self.passed_over else ""
+            raise RunError(f"data_dir {data_dir} has no images in it ({endings}{others}).")
 
     def __len__(self):
         return len(self.names)
@@ -94,19 +114,28 @@ class CelebADataset(Dataset):
         Raises RunError where it cannot be read.
         """
         try:
-            # Decoding from memory takes Pillow two thirds of the time that an open file does.
-            image = Image.open(io.BytesIO(self._read(name)))
-            ImageOps.exif_transpose(image, in_place=True)
-            if image.mode.startswith("I"):  # 16-bit gray, which convert would cut off at 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-            if image.has_transparency_data:  # else hidden colours would show
-                image = image.convert("RGBA")
-                white = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(white, image)
-            image.load()
-            return image if image.mode == self.mode else image.convert(self.mode)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's, of large or odd files that it reads
+                return self._decode(self._read(name))
         except Exception as error:  # Pillow raises many kinds for a broken file
-            raise RunError(f"{self.data_dir / name} is not a readable image ({error}).") from error
+            reason = ": ".join(filter(None, why(error)))
+            raise RunError(f"{self.data_dir / name} is not a readable image ({reason}).") from error
+
+    def _decode(self, data):
+        # Decoding from memory takes Pillow two thirds of the time that an open file does.
+        image = Image.open(io.BytesIO(data))
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode[0] in "IF":  # 16-bit gray, which convert would cut off at 255
+            pixels = np.asarray(image)
+            if image.mode == "F" or pixels.min() < 0 or pixels.max() >= 2**16:
+                raise BadImage("of 32-bit or signed pixels")  # where is white?
+            image = Image.fromarray((pixels >> 8).astype(np.uint8))
+        if image.has_transparency_data:  # else hidden colours would show
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image)
+        image.load()
+        return image if image.mode == self.mode else image.convert(self.mode)
 
     def fingerprint(self):
         """A number that tells this set of images from others, by their names and file sizes."""
@@ -114,13 +143,29 @@ class CelebADataset(Dataset):
         return zlib.crc32(repr([self.names, sizes]).encode())
 
     def _read(self, name):
-        if self.files[name][0] > MAX_FILE:
-            raise ValueError(f"it is larger than {MAX_FILE >> 20} MB")
-        return self._open_zip().read(name) if self.in_zip else (self.data_dir / name).read_bytes()
+        size = self.files[name][0]
+        if name.endswith("/"):
+            raise BadImage("folder that cannot be opened")
+        if size > MAX_FILE:
+            raise BadImage(f"larger than {MAX_FILE >> 20} MB", f"{-(-size >> 20):,} MB")
+        data = self._read_zip(name) if self.in_zip else (self.data_dir / name).read_bytes()
+        if not data:
+            raise BadImage("empty")
+        return data
+
+    def _read_zip(self, name):
+        archive = self._open_zip()
+        if archive.getinfo(name).flag_bits & 1:
+            raise BadImage("encrypted")
+        try:
+            return archive.read(name)
+        except (BadZipFile, EOFError, zlib.error) as error:
+            raise BadImage("damaged in the zip") from error
 
     def _zip_files(self):
-        infos = self._open_zip().infolist()
-        return ((info.filename, (info.file_size,)) for info in infos if not info.is_dir())
+        for info in self._open_zip().infolist():
+            if not info.is_dir() and not is_hidden(info.filename):
+                yield info.filename, (info.file_size,)
 
     def _open_zip(self):
         # Each process needs a file handle of its own: a forked one would share the read position.
@@ -136,26 +181,6 @@ class CelebADataset(Dataset):
 
     def __getstate__(self):  # what a spawned worker process gets
         return {**self.__dict__, "_zip": None, "_zip_process": None}
-
-
-def folder_files(folder, inside=""):
-    """Yield (path inside folder, (size in bytes, time in ns)) of its files and its sub-folders'."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from folder_files(entry.path, f"{inside}{entry.name}/")
-            elif not entry.is_dir():
-                try:
-                    stat = entry.stat()
-                    yield inside + entry.name, (stat.st_size, stat.st_mtime_ns)
-                except OSError:  # a link to nothing; reading it will say so
-                    yield inside + entry.name, (0, 0)
-
-
-def is_image(name):
-    """Whether a path inside a data folder or zip names an image, and not an unzip tool's rest."""
-    hidden = any(part == "__MACOSX" or part.startswith(".") for part in name.split("/"))
-    return os.path.splitext(name)[1].lower() in EXTENSIONS and not hidden
 
 
 @first_on_each_machine()
@@ -187,7 +212,8 @@ def load_faces(data_dir, cache_dir, image_size=64, nc=3, max_images=0, skip_bad_
 
     The first call decodes them, later ones only open the file in cache_dir. Its name depends on
     what decides its content: the place, names, sizes and times of the images (of a zip, the zip's),
-    max_images, image_size and nc.
+    max_images, image_size and nc. Of the files that one folder or zip has there, the KEPT used last
+    stay, whatever their image_size and nc.
 
     Returns the images, uint8 (N, image_size, image_size, nc), memory-mapped, with the pixels of
     face_transform before ToTensor; and their CelebADataset.fingerprint().
@@ -206,6 +232,8 @@ def load_faces(data_dir, cache_dir, image_size=64, nc=3, max_images=0, skip_bad_
     path = Path(cache_dir) / name
     try:
         images, about = open_packed(path)
+        with suppress(OSError):  # of another user, or on a disk that is read-only
+            os.utime(path)  # used now
     except (OSError, ValueError) as error:
         if not isinstance(error, FileNotFoundError):
             print(f"{path} is damaged or of other images ({error}); packing again.", flush=True)
@@ -213,10 +241,21 @@ def load_faces(data_dir, cache_dir, image_size=64, nc=3, max_images=0, skip_bad_
         dataset.names = dataset.names[: max_images or None]
         pack(dataset, path, image_size, nc)
         images, about = open_packed(path)
+        if removed := remove_older(path, about["source"]):
+            print(
+                f"Removed {', '.join(removed)} from {cache_dir}; of one folder or zip the {KEPT} "
+                "packed files used last are kept.",
+                flush=True,
+            )
+    # A packed file knows it of a zip, which is as it was; a folder may have got others since.
+    if passed_over := dataset.passed_over if dataset else about["passed_over"]:
+        print(
+            f"Passed over in {data_dir}: {counts(passed_over)}; convert them to use them too.",
+            flush=True,
+        )
     if bad := about["unreadable"]:
-        named = ", ".join(bad[:5]) + (", ..." if len(bad) > 5 else "")
         count = len(images) + len(bad)
-        found = f"{len(bad)} of {count} images in {data_dir} cannot be read ({named})"
+        found = f"{len(bad)} of {count} images in {data_dir} cannot be read: {listed(bad)}"
         if not skip_bad_images:
             raise RunError(f"{found}; remove them, or leave them out with --skip-bad-images.")
         print(f"{found}; going on without them.", flush=True)

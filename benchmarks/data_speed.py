@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from common_tools import choose_device
 from machinery.batches import FaceBatches, to_images
-from machinery.packing import open_packed
+from machinery.packing import ABOUT, open_packed
 from my_dataset import face_transform, load_faces
 
 CELEBA_IMAGES = 202_599
@@ -96,7 +96,7 @@ def main(config: Config):
         shape = (CELEBA_IMAGES, config.image_size, config.image_size, 3)
         np.lib.format.open_memmap(celeba, "w+", dtype=np.uint8, shape=shape).flush()
         with celeba.open("ab") as file:
-            about = {"fingerprint": 0, "unreadable": [], "name": celeba.name}
+            about = {key: kind() for key, kind in ABOUT.items()} | {"name": celeba.name}
             file.write(json.dumps(about).encode())
         opening = in_turn(config.runs, seconds=lambda: open_packed(celeba)[0][-1].sum())
 

@@ -2,7 +2,9 @@ import json
 import os
 import shutil
 import zipfile
+from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +50,48 @@ def test_a_zip_reads_as_its_folder_does_and_in_sorted_order(tmp_path):
     assert from_folder.names == from_zip.names == names
     for index in range(len(names)):
         assert torch.equal(from_folder[index], from_zip[index])
+
+
+def test_a_zip_of_a_windows_tool_has_backslashes_in_its_paths(tmp_path):
+    folder = save_images(tmp_path / "faces", 2)
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        for name in (r"__MACOSX\_a.jpg", r"pics\.hidden.jpg", r"pics\.git\a.jpg", "pics\\"):
+            archive.writestr(name, b"not for us")
+        archive.writestr(r"pics\a.png", (folder / "000.png").read_bytes())
+        archive.writestr(r"pics\of May\b.png", (folder / "001.png").read_bytes())
+    images, expected = (
+        CelebADataset(tmp_path / "faces.zip", np.asarray),
+        CelebADataset(folder, np.asarray),
+    )
+    assert len(images) == 2
+    assert all((images[index] == expected[index]).all() for index in range(2))
+
+
+def test_a_fingerprint_stays_what_it_was(tmp_path):
+    """Runs that go on compare it: it is of the names and sizes, in a folder and in a zip."""
+    (tmp_path / "faces/more").mkdir(parents=True)
+    for name, size in {"b.jpg": 3, "a.PNG": 5, "more/a.webp": 7, "more/notes.txt": 9}.items():
+        (tmp_path / "faces" / name).write_bytes(bytes(size))
+    for source in (tmp_path / "faces", zip_folder(tmp_path / "faces", tmp_path / "faces.zip")):
+        assert CelebADataset(source, None).fingerprint() == 499961224
+
+
+def test_images_of_formats_that_are_not_read_are_counted_each_time(tmp_path, capsys):
+    folder = save_images(tmp_path / "faces", 2)
+    for name in ("a.heic", "b.HEIC", "c.psd", ".hidden.heic", "notes.txt", "film.mp4"):
+        (folder / name).write_bytes(b"not for us")
+    for source in (folder, zip_folder(folder, tmp_path / "faces.zip")):
+        for _ in range(2):
+            assert len(load_faces(source, tmp_path / "cache", 32)[0]) == 2
+            printed = capsys.readouterr().out
+            assert printed.count(f"Passed over in {source}: 2 .heic, 1 .psd; convert") == 1
+    (folder / "d.heic").touch()  # nothing is packed again for it
+    load_faces(folder, tmp_path / "cache", 32)
+    assert "3 .heic" in capsys.readouterr().out
+    for path in folder.glob("*.png"):
+        path.unlink()
+    with pytest.raises(RunError, match=r"no images in it .*; passed over: 3 \.heic, 1 \.psd"):
+        CelebADataset(folder, None)
 
 
 @pytest.mark.parametrize("start_method", ["spawn", "fork"])
@@ -156,7 +200,7 @@ def test_a_packed_file_that_tells_something_else_of_its_images_is_packed_again(t
     array = whole[: images.offset + images.nbytes]
     about = json.loads(whole[len(array) :])
     without = [{key: about[key] for key in about if key != left_out} for left_out in about]
-    others = [{"name": "other.npy"}, {"name": None}, {"unreadable": None}, {"fingerprint": "1"}]
+    others = [{"name": "other.npy"}, {"name": None}, {"unreadable": []}, {"fingerprint": "1"}]
     changed = [about | other for other in others]
     for wrong in [*without, *changed, {}, [], [about], "name", 7, None]:
         path.write_bytes(array + json.dumps(wrong).encode())
@@ -166,6 +210,59 @@ def test_a_packed_file_that_tells_something_else_of_its_images_is_packed_again(t
         assert path.read_bytes() == whole
     path.write_bytes(b"PK\x03\x04" + whole)  # looks like a .npz
     assert len(load_faces(folder, tmp_path / "cache", 32)[0]) == 3
+
+
+def test_a_packed_file_with_a_wrong_bit_in_its_head_is_damaged_or_opened(tmp_path):
+    load_faces(save_images(tmp_path / "faces", 1), tmp_path / "cache", 32)
+    (path,) = (tmp_path / "cache").iterdir()
+    whole = path.read_bytes()
+    for bit in range(128 * 8):
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(changed)
+        with suppress(OSError, ValueError):
+            packing.open_packed(path)
+
+
+def test_of_one_source_the_packed_files_used_last_are_kept(tmp_path, capsys):
+    folder, cache = save_images(tmp_path / "faces", 9), tmp_path / "cache"
+    for number in range(4):  # of another source with the same name
+        load_faces(save_images(tmp_path / "other/faces", 9), cache, 32, max_images=number)
+    capsys.readouterr()
+    np.save(cache / "faces-32x3-0123456789abcdef.npy", NUMBERED)
+    (cache / "notes.npy").write_text("not ours")
+    os.symlink("nowhere.npy", cache / "gone.npy")  # as if another process had just removed it
+    others, kept = set(cache.iterdir()), []
+    for number, options in enumerate([{}, {"nc": 1}, *({"max_images": n} for n in (8, 7, 6))]):
+        if number == 3:
+            load_faces(folder, cache, 32)
+            kept.append(kept.pop(0))  # the first one, used again
+        before = set(cache.iterdir())
+        load_faces(folder, cache, 32, **options)
+        (new,) = set(cache.iterdir()) - before
+        os.utime(new, ns=(number, number))
+        kept.append(new)
+        printed = capsys.readouterr().out
+        assert printed == "" if number < 3 else f"Removed {kept.pop(0).name} from" in printed
+        assert set(cache.iterdir()) == others | set(kept)
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "in use"), FileNotFoundError(2, "gone")])
+def test_a_packed_file_that_cannot_be_removed_stays_without_a_word(
+    tmp_path, capsys, monkeypatch, error
+):
+    folder, unlink = save_images(tmp_path / "faces", 9), Path.unlink
+
+    def refuse_to_unlink(path, *arguments, **options):
+        if path.suffix == ".npy":
+            raise error
+        unlink(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "unlink", refuse_to_unlink)
+    for number in range(1, 5):
+        assert len(load_faces(folder, tmp_path / "cache", 32, max_images=number)[0]) == number
+    assert len(list((tmp_path / "cache").iterdir())) == 4
+    assert not capsys.readouterr().out
 
 
 def test_packing_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
@@ -183,7 +280,7 @@ def test_corrupt_images_are_named_or_left_out(tmp_path, capsys, monkeypatch):
     (folder / "001.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "003.jpg").write_bytes(b"")
     for _ in range(2):
-        with pytest.raises(RunError, match=r"2 of 4 images .*001\.jpg, 003\.jpg.*--skip-bad-im"):
+        with pytest.raises(RunError, match=r"2 of 4 images .*001\.jpg.*003\.jpg.*--skip-bad-im"):
             load_faces(folder, tmp_path / "cache", 32)
         images, fingerprint = load_faces(folder, tmp_path / "cache", 32, skip_bad_images=True)
         assert (images == expected[[0, 2]]).all()

@@ -25,6 +25,7 @@ import sampling
 from common_tools import run_as_script
 from dcgan import Discriminator, Generator
 from faults.test_checkpoints import Call, repacked, saved
+from faults.test_images import forbid
 from faults.test_together import make_infinite, spoil_weights
 from machinery import batches, files, processes
 from machinery.checkpoints import load_checkpoint
@@ -53,13 +54,19 @@ gan_demo.py --device cuda:99
 gan_demo.py --data-dir missing
     data_dir missing does not exist; name a folder or .zip of images.
 gan_demo.py --data-dir texts
-    data_dir texts has no images in it (.bmp, .jpeg, .jpg, .png, .webp).
+    data_dir texts has no images in it (.bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp).
+gan_demo.py --data-dir phone
+    data_dir phone has no images in it (.bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp; passed over: 2 .heic).
+gan_demo.py --data-dir images  # it may not be read
+    data_dir images cannot be opened (Permission denied); allow it to be read or name another.
+gan_demo.py --data-dir disk  # its lost+found may not be read
+    1 of 9 images in disk cannot be read: 1 folder that cannot be opened (lost+found/); remove them, or leave them out with --skip-bad-images.
 gan_demo.py --data-dir broken.zip
     data_dir broken.zip cannot be opened as a zip (File is not a zip file); download it again, or name a folder or another .zip.
 gan_demo.py --data-dir damaged
-    1 of 9 images in damaged cannot be read (broken.jpg); remove them, or leave them out with --skip-bad-images.
+    3 of 11 images in damaged cannot be read: 2 of an unknown format (a page.png, broken.jpg), 1 cut short (cut.png); remove them, or leave them out with --skip-bad-images.
 gan_demo.py --data-dir all_damaged --skip-bad-images
-    none of the images in all_damaged can be read; name others.
+    none of the images in all_damaged can be read: 1 of an unknown format (broken.jpg); name others.
 gan_demo.py --data-dir images --batch-size 27
     images gives 26 images, fewer than one batch of 27; add images or lower batch_size.
 gan_demo.py --data-dir images --out-dir images/000.png
@@ -159,7 +166,7 @@ gan_evaluate.py --path-checkpoint text.pkl
 gan_evaluate.py --path-checkpoint half_a_config
     half_a_config/config.json does not tell which images its run was trained on; name some with --data-dir.
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir damaged
-    1 of 9 images in damaged cannot be read (broken.jpg); remove them, or leave them out with --skip-bad-images.
+    3 of 11 images in damaged cannot be read: 2 of an unknown format (a page.png, broken.jpg), 1 cut short (cut.png); remove them, or leave them out with --skip-bad-images.
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --inception --inception-weights missing.pth
     the weights of Inception cannot be loaded from missing.pth ([Errno 2] No such file or directory: 'missing.pth'); get https://github.com/...pth and name the file with --inception-weights.
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --inception --inception-weights weights.pkl
@@ -192,7 +199,11 @@ gan_evaluate.py --path-checkpoint newest_damaged --num-img 8 --device cpu
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --num-img 8 --device cpu --inception  # no network for VGG16
     Going on without precision and recall, since the weights of VGG16 cannot be loaded from the network (<urlopen error no network>); get https://download.pytorch.org/...pth and name the file with --vgg-weights.
 gan_demo.py --data-dir damaged --skip-bad-images
-    1 of 9 images in damaged cannot be read (broken.jpg); going on without them.
+    3 of 11 images in damaged cannot be read: 2 of an unknown format (a page.png, broken.jpg), 1 cut short (cut.png); going on without them.
+gan_demo.py --data-dir mixed
+    Passed over in mixed: 2 .heic, 1 .psd; convert them to use them too.
+gan_demo.py --data-dir images  # it was packed in three other ways
+    Removed images-32x1-....npy from data/cache; of one folder or zip the 3 packed files used last are kept.
 gan_demo.py --data-dir images  # the packed images are of others
     data/cache/images-32x3-....npy is damaged or of other images (...); packing again.
 gan_demo.py --data-dir images  # three processes
@@ -224,7 +235,13 @@ def others_packed(_):
     load_faces("images", "data/cache", 32)
     load_faces("changed", "data/cache", 32)
     cache = Path("data/cache")
-    shutil.copy(next(cache.glob("changed-*")), next(cache.glob("images-*")))
+    shutil.copy(next(cache.glob("changed-*")), next(cache.glob("images-32x3-*")))
+
+
+def packed_in_other_ways(_):
+    shutil.rmtree("data/cache", ignore_errors=True)
+    for number in range(3):
+        load_faces("images", "data/cache", 32, nc=1, max_images=number)
 
 
 def training_already(monkeypatch):
@@ -279,6 +296,9 @@ MEANWHILE = {
     "another process dies": lost_process,
     "the packed images are of others": others_packed,
     "another process trains it": training_already,
+    "it was packed in three other ways": packed_in_other_ways,
+    "it may not be read": lambda patch: forbid(patch, "images"),
+    "its lost+found may not be read": lambda patch: forbid(patch, "disk/lost+found"),
     "three processes": three_processes,
     "D has won for long": winning_discriminator,
     "there is no CelebA": drawn_before,
@@ -334,11 +354,17 @@ def scene(tmp_path_factory):
 def make_images():
     save_images(Path("images"), 26)
     save_images(Path("changed"), 26, suffix=".jpg")
-    save_images(Path("damaged"), 8)
-    save_images(Path("texts"), 1, suffix=".gif")
-    Path("all_damaged").mkdir()
+    for folder in ("damaged", "mixed", "disk"):
+        save_images(Path(folder), 8)
+    for folder in ("texts", "phone", "all_damaged", "disk/lost+found"):
+        Path(folder).mkdir()
+    Path("texts/notes.txt").touch()
+    for name in ("phone/1.heic", "phone/2.heic", "mixed/1.heic", "mixed/2.heic", "mixed/3.psd"):
+        Path(name).touch()
     for folder in ("damaged", "all_damaged"):
         Path(folder, "broken.jpg").write_bytes(b"broken")
+    Path("damaged/a page.png").write_bytes(b"<html>404 not found</html>")
+    Path("damaged/cut.png").write_bytes(Path("images/000.png").read_bytes()[:-60])
     Path("broken.zip").write_bytes(b"PK\3\4 cut short")
 
 
