@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from common_tools import RunError, choose_device, run_as_script
 from machinery.batches import to_images
-from machinery.checkpoints import checkpoint_paths, load_checkpoint
+from machinery.checkpoints import checkpoint_paths, load_file
 from machinery.constants import Seed, check_ranges
 from machinery.figures import contrast, descriptors, nearest, swd
 from machinery.files import new_folder
@@ -165,9 +165,9 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
 def find_checkpoints(path):
     """The paths of a run's checkpoints, or of the one file; if path is empty, of the newest run."""
     newest, _ = find_checkpoint(path)
-    run = Path(newest).parent
-    whole_run = Path(path).is_dir() or (not path and checkpoint_paths(run))
-    return [str(each) for each in (checkpoint_paths(run) if whole_run else [newest])]
+    whole_run = not path or Path(path).is_dir()
+    run = checkpoint_paths(Path(newest).parent) if whole_run else []
+    return [str(each) for each in run or [newest]]
 
 
 def trained_on(path):
@@ -180,7 +180,7 @@ def trained_on(path):
 
 def draw(path, count, config, device):
     """The first `count` faces of a seed by a checkpoint's generator, uint8 (count, H, W, nc)."""
-    generator = load_generator(path, load_checkpoint(path), config.raw).to(device)
+    generator = load_generator(path, load_file(path), config.raw).to(device)
     blocks = draw_noise(count, generator.main[0].in_channels, config.seed)
     pixels = [to_pixels(generate(generator, noise.to(device))) for noise in blocks]
     return torch.cat(pixels)[:count].permute(0, 2, 3, 1).contiguous().numpy()

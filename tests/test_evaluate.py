@@ -14,7 +14,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from common_tools import RunError
 from gan_evaluate import REAL, Config, evaluate, inception_figures
 from machinery import figures
-from machinery.checkpoints import newest_checkpoint
+from machinery.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
 from machinery.figures import (
     contrast,
     descriptors,
@@ -216,6 +216,11 @@ def test_each_checkpoint_of_a_run_is_measured_and_the_best_named(settings, tmp_p
     assert Image.open(picture).size == (8 * 34 + 2, 2 * 34 + 2)
 
     assert rows == evaluate(Config(**settings | {"data_dir": ""}))  # the run's own images
+
+    released = tmp_path / "released/weights.pkl"  # a folder that is no run's
+    save_checkpoint({"of G": load_checkpoint(names[0])["g_ema_model_state_dict"]}, released)
+    measured = evaluate(Config(**settings | {"path_checkpoint": str(released.parent)}))
+    assert measured == {REAL: rows[REAL], str(released): rows[names[0]]}
 
     alone = evaluate(Config(**settings | {"path_checkpoint": names[1]}))
     assert list(alone) == [REAL, names[1]] and alone[names[1]] == rows[names[1]]
