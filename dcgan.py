@@ -52,21 +52,26 @@ class Generator(nn.Module):
 
     initialize_weights = initialize_weights
 
+    @staticmethod
+    def fits(state_dict):
+        """Whether the convolutions of a state dict, of any names, could be a generator's."""
+        return chained(state_dict, out=1, into=0)
+
     @classmethod
     def from_state_dict(cls, state_dict):
         """Build the generator that a state dict was saved from; all its sizes are read off there.
 
-        Raises ValueError where the state dict is not that of a DCGAN generator.
+        Its layers may have any names. Raises ValueError where it is not that of a DCGAN generator.
         """
         # A generator of n convolutions ends at 2 ** (n + 1) pixels a side.
-        convolutions = [value for value in state_dict.values() if getattr(value, "ndim", None) == 4]
+        convolutions = [layer["weight"] for layer in layers_of(state_dict)[0].values()]
         if not convolutions:
             raise ValueError("it has no convolution weights")
         nz, (ngf, nc) = convolutions[0].shape[0], convolutions[-1].shape[:2]
         try:
             with torch.device("meta"):  # sizes without numbers: strangers' files may claim any
                 generator = cls(nz, ngf, nc, image_size=2 ** (len(convolutions) + 1))
-            generator.load_state_dict(state_dict, assign=True)
+            generator.load_state_dict(renamed(state_dict, generator), assign=True)
         except RuntimeError as error:  # torch lists all that differs; the first of it will do
             first = str(error).splitlines()[:2][-1].strip().partition(', "')[0]
             raise ValueError(first.rstrip(".")) from error
@@ -96,3 +101,55 @@ class Discriminator(nn.Module):
         return self.main[:-1](image) if logits else self.main(image)
 
     initialize_weights = initialize_weights
+
+    @staticmethod
+    def fits(state_dict):
+        """Whether the convolutions of a state dict, of any names, could be a discriminator's."""
+        return chained(state_dict, out=0, into=1)
+
+
+# --- the nets of others, whose layers have other names
+
+
+def layers_of(state_dict):
+    """The convolutions of a state dict and its other layers: two dicts, both in its order, of
+    {layer: {"weight": tensor, ...}}. What has no weight, a buffer of noise say, is no layer."""
+    layers = {}
+    for key, value in state_dict.items():
+        layer, _, part = key.rpartition(".")
+        layers.setdefault(layer, {})[part] = value
+    layers = {name: parts for name, parts in layers.items() if "weight" in parts}
+    convolutions = {name: parts for name, parts in layers.items() if parts["weight"].ndim == 4}
+    return convolutions, {name: layers[name] for name in layers if name not in convolutions}
+
+
+def chained(state_dict, out, into):
+    """Whether its convolutions are 4 x 4, and each takes in as many channels as the one before it
+    gives; out and into are the axes of their weights that tell."""
+    weights = [layer["weight"] for layer in layers_of(state_dict)[0].values()]
+    return (
+        len(weights) > 1
+        and all(weight.shape[2:] == (4, 4) for weight in weights)
+        and all(one.shape[out] == next_one.shape[into] for one, next_one in pairwise(weights))
+    )
+
+
+def renamed(state_dict, net):
+    """A state dict under the names of net's: its convolutions and its other layers, each in order.
+
+    Raises ValueError where it has more or fewer of them, or convolutions with biases.
+    """
+    ours, theirs = layers_of(net.state_dict()), layers_of(state_dict)
+    if any("bias" in parts for parts in theirs[0].values()):
+        raise ValueError("its convolutions have biases, which a DCGAN's have not")
+    if [*map(len, theirs)] != [*map(len, ours)]:
+        counts = (*map(len, theirs), *map(len, ours))
+        raise ValueError(
+            "it has {} convolutions and {} other layers, not {} and {}".format(*counts)
+        )
+    return {
+        f"{layer}.{part}": value
+        for kind, others in zip(ours, theirs)
+        for layer, parts in zip(kind, others.values())
+        for part, value in parts.items()
+    }

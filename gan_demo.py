@@ -22,11 +22,10 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from common_tools import RunError, choose_device, run_as_script, set_seed
-from dcgan import IMAGE_SIZES, Discriminator, Generator
+from dcgan import IMAGE_SIZES, Discriminator, Generator, renamed
 from machinery import constants
 from machinery.acceleration import autocast, captured, fused_adam
 from machinery.batches import FaceBatches, to_images
-from machinery.checkpoints import is_state_dict, load_checkpoint
 from machinery.console import quoted
 from machinery.constants import (
     Below1,
@@ -49,7 +48,7 @@ from machinery.pictures import make_grid
 from machinery.processes import average_gradients, from_rank_0
 from machinery.run import Run
 from my_dataset import CELEBA_DIR, find_images, load_faces
-from sampling import generate, load_generator
+from sampling import find_checkpoint, find_weights, generate, load_generator
 
 ImageSize = Annotated[int, one_of({size: str(size) for size in IMAGE_SIZES})]
 Channels = Annotated[int, one_of({1: "1 (gray)", 3: "3 (RGB)"})]
@@ -95,7 +94,7 @@ class Config(RunConfig):
     lr_decay_epochs: OrNever = (
         0  # epochs after which lr falls to a tenth, again and again (0: never)
     )
-    init_from: str = ""  # checkpoint whose weights to start from, instead of random ones
+    init_from: str = ""  # file or folder whose weights to start from, instead of random ones
     bf16: Free[bool] = True  # compute in bfloat16 on GPUs that have it
 
     # How runs were trained whose config.json is from before there were these constants.
@@ -240,15 +239,16 @@ def initial_weights(generator, discriminator, path):
 
     Where it has no discriminator, that stays as it is. Raises RunError where the sizes differ.
     """
-    checkpoint = from_rank_0(lambda: load_checkpoint(path))
+    path, checkpoint = from_rank_0(lambda: find_checkpoint(path))
     source = load_generator(path, checkpoint)
+    weights_d = find_weights(path, checkpoint, Discriminator)
     try:
         generator.load_state_dict(source.state_dict())
-        if is_state_dict(checkpoint.get("d_model_state_dict")):
-            discriminator.load_state_dict(checkpoint["d_model_state_dict"])
+        if weights_d:
+            discriminator.load_state_dict(renamed(weights_d, discriminator))
         else:
             print(f"{path} has no discriminator; this run's starts from random weights.")
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         first, *_, last = (layer for layer in source.main if hasattr(layer, "in_channels"))
         raise RunError(
             f"the nets of init_from {path} have other sizes than this run's (its generator: nz "

@@ -23,14 +23,14 @@ from tqdm import tqdm
 
 from common_tools import RunError, choose_device, run_as_script
 from machinery.batches import to_images
-from machinery.checkpoints import checkpoint_paths, load_checkpoint
+from machinery.checkpoints import checkpoint_paths, load_file
 from machinery.constants import Seed, check_ranges
 from machinery.features import feature_figures, usable_nets
 from machinery.figures import contrast, descriptors, nearest, swd
 from machinery.files import new_folder
 from machinery.pictures import save_grid, to_pixels
 from my_dataset import CELEBA_DIR, find_images, load_faces
-from sampling import draw_noise, generate, load_generator, newest_run_or_released
+from sampling import draw_noise, find_place, generate, load_generator
 
 
 @dataclass
@@ -110,12 +110,12 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
 
 def find_checkpoints(path):
     """The paths of a run's checkpoints, or of the one file; if path is empty, of the newest run."""
-    path = path or newest_run_or_released()
+    path = find_place(path)
     if not Path(path).is_dir():
         return [str(path)]
     if paths := checkpoint_paths(path):
         return [str(each) for each in paths]
-    raise RunError(f"{path} has no checkpoint in it; name another run folder.")
+    raise RunError(f"{path} has no checkpoint in it; name another folder.")
 
 
 def open_generators(paths, raw):
@@ -126,7 +126,7 @@ def open_generators(paths, raw):
     damaged, opened = None, 0
     for path in paths:
         try:
-            generator = load_generator(path, load_checkpoint(path), raw)
+            generator = load_generator(path, load_file(path), raw)
         except RunError as error:
             damaged = damaged or error
             if len(paths) > 1:

@@ -16,6 +16,7 @@ if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silen
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -29,6 +30,8 @@ from machinery.files import new_folder, writing
 from machinery.pictures import save_animation, save_grid, to_pixels
 from sampling import BLOCK, draw_noise, find_checkpoint, generate, load_generator
 
+PAGE = 4 * BLOCK  # faces of a page, 8 x 32
+
 __all__ = ["Config", "latent_loop", "latent_walk", "remove_module", "sample"]
 
 
@@ -36,7 +39,7 @@ __all__ = ["Config", "latent_loop", "latent_walk", "remove_module", "sample"]
 class Config:
     """Draw faces. Every constant can be edited in gan_inference.py or given as a flag."""
 
-    path_checkpoint: str = ""  # file or run folder; empty: your newest run, else released weights
+    path_checkpoint: str = ""  # file or folder; empty: your newest run, else released weights
     raw: bool = False  # the generator itself, even if the checkpoint has an average of its weights
     device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
     seed: Seed = 1  # same seed, same faces
@@ -106,9 +109,8 @@ def sample(config: Config) -> list[Path]:
         written = [save_faces(map(draw, blocks), config.num_img, config.save_images)]
     else:
         folder = new_folder(config.out_dir, "sample")
-        noise = torch.cat(list(blocks))
-        written = [folder / "faces.png"]
-        save_grid(draw(noise)[: config.num_img], written[-1])
+        noise = next(draw_noise(1, nz, config.seed))  # of the first faces
+        written = save_pages(map(draw, blocks), config.num_img, folder)
         if config.walk is not None:
             faces = draw(latent_walk(noise[:1], config.walk))
             written += [folder / "walk.png", folder / "walk.gif"]
@@ -123,6 +125,20 @@ def sample(config: Config) -> list[Path]:
                 Image.open(picture).show()
     print(*written, sep="\n")
     return written
+
+
+def save_pages(blocks, count, folder):
+    """Save the first count images of blocks (n, nc, H, W) as one picture, or as pages if they are
+    more than two; one page in memory. Returns their paths."""
+    pages = -(-count // PAGE)
+    if pages <= 2:
+        save_grid(torch.cat([*blocks])[:count], folder / "faces.png")
+        return [folder / "faces.png"]
+    paths = [folder / f"faces_{number}.png" for number in range(1, pages + 1)]
+    for first, path in zip(range(0, count, PAGE), tqdm(paths, unit=" pages", disable=None)):
+        page = torch.cat([*islice(blocks, PAGE // BLOCK)])
+        save_grid(page[: count - first], path)
+    return paths
 
 
 def save_faces(blocks, count, folder):

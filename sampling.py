@@ -1,38 +1,52 @@
 """From a checkpoint to faces: the generator that it holds, noise, and what the one makes of the other."""
 
+from itertools import islice
 from pathlib import Path
 
 import torch
 
 from dcgan import Generator
-from machinery.checkpoints import checkpoint_paths, load_checkpoint, newest_checkpoint
+from machinery.checkpoints import (
+    bad_weight,
+    checkpoint_paths,
+    load_file,
+    newest_checkpoint,
+    trained_runs,
+)
 from machinery.console import RunError
 from machinery.constants import RUNS
-from machinery.files import numbered
 
 RELEASED = Path(__file__).parent / "checkpoints"
+SUFFIXES = (".pkl", ".pth", ".pt", ".ckpt", ".safetensors")  # of files of weights, in a folder
+OURS = {"g_ema_model_state_dict", "g_model_state_dict", "d_model_state_dict"}
+DEEPEST = 8  # how many keys may lead to the weights
 BLOCK = 64  # noises drawn at a time, so that a seed's n-th face is the same for any number of them
 
 
 def find_checkpoint(path):
-    """The (path, checkpoint) of a file or a run folder; if path is empty, of the newest there is.
+    """The (path, content) of a file, of a run's newest checkpoint, or of the one file of weights in
+    a folder; if path is empty, of the newest run that has one, else of the released weights.
 
-    Raises RunError where there is none.
+    Raises RunError where there is none, or it cannot be opened.
     """
-    path = path or newest_run_or_released()
-    return newest_checkpoint(path) if Path(path).is_dir() else (path, load_checkpoint(path))
+    path = find_place(path)
+    return newest_checkpoint(path) if Path(path).is_dir() else (path, load_file(path))
 
 
-def newest_run_or_released():
-    """The newest run folder that has a checkpoint, else the file of the released weights.
-
-    Raises RunError where there is neither.
-    """
-    for _, run in reversed(numbered(RUNS, "run")):
-        if checkpoint_paths(run):
-            return run
-    for released in sorted(RELEASED.glob("*.pkl")):
-        return released
+def find_place(path):
+    """The run folder or the file that find_checkpoint opens. Raises RunError where there is none."""
+    if path and Path(path).is_dir() and not checkpoint_paths(path):
+        weights = sorted(each for each in Path(path).iterdir() if each.suffix in SUFFIXES)
+        if len(weights) > 1:
+            names = few([each.name for each in weights])
+            raise RunError(
+                f"{path} has more than one file of weights in it ({names}); name one of them."
+            )
+        path = weights[0] if weights else path
+    if path:
+        return path
+    if newest := next(trained_runs(RUNS), None) or next(iter(sorted(RELEASED.glob("*.pkl"))), None):
+        return newest
     raise RunError(
         f"neither a run in {RUNS} nor {RELEASED.name} has a checkpoint; train one with python "
         "gan_demo.py, or name a file with --path-checkpoint."
@@ -40,17 +54,95 @@ def newest_run_or_released():
 
 
 def load_generator(path, checkpoint, raw=False):
-    """The Generator of a checkpoint from path: the average of its weights, if it has one and not raw.
+    """The Generator that a file holds, at path: the average of its weights, if it has one and not raw.
 
-    Raises RunError where its weights are not of one.
+    checkpoint: what the file holds; the weights may lie anywhere in it, under any names.
+    Raises RunError where there is none, or its weights are not finite.
     """
-    own = checkpoint["g_model_state_dict"]
-    try:
-        return Generator.from_state_dict(
-            own if raw else checkpoint.get("g_ema_model_state_dict", own)
+    state_dict = find_weights(path, checkpoint, Generator, raw)
+    if state_dict is None:
+        keys = few(
+            name_of((*place, key))
+            for place, each in dicts_in(checkpoint)
+            for key in each
+            if not (isinstance(each[key], (dict, list, tuple)) and each[key])
         )
+        raise RunError(f"{path} has no DCGAN generator in it; its keys are {keys or 'none'}.")
+    try:
+        return Generator.from_state_dict(state_dict)
     except ValueError as error:
         raise RunError(f"{path} holds no DCGAN generator: {error}.") from error
+
+
+def find_weights(path, checkpoint, net, raw=False):
+    """The state dict of a net, Generator or Discriminator, in what the file at path holds; or None.
+
+    If there are several, it is an average, unless raw; then one of our names; then the first.
+    Raises RunError where a weight is not finite.
+    """
+    found = nets_in(checkpoint, net.fits)
+    if not found:
+        return None
+    names = sorted(found, key=lambda name: (is_average(name) == raw, name not in OURS))
+    if len(names) > 1 and not OURS.issuperset(names):
+        kind = net.__name__.lower()
+        print(f"{path} has more than one {kind} in it ({few(found)}); {names[0]} is taken.")
+    if bad := bad_weight(found[names[0]]):
+        raise RunError(f"{path} has weights that are not finite ({bad}); use an earlier one.")
+    return found[names[0]]
+
+
+def is_average(name):
+    return any(word in name.lower() for word in ("ema", "avg", "average"))
+
+
+def nets_in(checkpoint, fits):
+    """The state dicts in what a file holds that fit, by name: whole dicts of tensors, or the tensors
+    of one whose keys begin alike, as in {"generator.0.weight": ..., "discriminator.0.weight": ...}.
+    """
+    found = {}
+    for place, each in dicts_in(checkpoint):
+        keys = [key for key in each if isinstance(key, str) and torch.is_tensor(each[key])]
+        for depth in range(DEEPEST):
+            groups = {}
+            for key in keys:
+                beginning = (*place, *key.split(".", depth)[:depth])
+                groups.setdefault(beginning, {})[key] = each[key]
+            fitting = {
+                name_of(beginning): groups[beginning]
+                for beginning in groups
+                if fits(groups[beginning])
+            }
+            if fitting:
+                found |= fitting
+                break
+    return found
+
+
+def dicts_in(value):
+    """Yield every dict in what a file holds, and every list as a dict by index, each with the keys
+    that lead to it."""
+    todo, seen = [((), value)], set()
+    while todo:
+        place, value = todo.pop()
+        if not isinstance(value, (dict, list, tuple)) or id(value) in seen or len(place) > DEEPEST:
+            continue
+        seen.add(id(value))
+        each = value if isinstance(value, dict) else dict(enumerate(value))
+        yield place, each
+        todo += [((*place, key), item) for key, item in reversed(each.items())]
+
+
+def name_of(place):
+    """The keys that lead to something as one name; strangers may have chosen them."""
+    keys = (str(key)[:99] if isinstance(key, (str, int)) else "?" for key in place)
+    return "".join(filter(str.isprintable, ".".join(keys)))
+
+
+def few(names):
+    """The first of some names, for a sentence."""
+    first = list(islice(names, 6))
+    return ", ".join(first[:5]) + " and others" * (len(first) > 5)
 
 
 def draw_noise(count, nz, seed):

@@ -1,7 +1,6 @@
 """Checkpoints: opened without running code from them, whoever wrote them, and saved whole."""
 
 import io
-import pickletools
 import re
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -10,6 +9,7 @@ import torch
 
 from machinery.console import RunError
 from machinery.files import atomic_write, numbered
+from machinery.pickles import STAND_INS, WholeNet, check_pickle
 
 
 def to_cpu(value):
@@ -31,81 +31,102 @@ def save_checkpoint(checkpoint, path):
         file.write(buffer.getbuffer())
 
 
-def load_checkpoint(path, net="g_model"):
-    """Open a checkpoint on the CPU; never runs code from the file.
+def load_file(path):
+    """What a file of weights holds, whoever wrote it, on the CPU; never runs code from the file.
 
-    The file may be one of ours, or one that holds only {net}_state_dict and other plain values, or
-    a bare state dict of that net. It may come from a GPU that is not there, from several ("module."
-    on every key), from torch.compile ("_orig_mod."), or from before torch 1.6.
-
-    Returns a dict with "{net}_state_dict", under plain keys, and what else the file held.
-    Raises RunError where there is no such file, it is damaged, it cannot be read, it has no such
-    net, or a weight is not finite.
+    It may be of torch.save, old or new, or of safetensors. Tensors and plain values are as they were
+    saved; NumPy's and a few others (machinery/pickles.py) become an Ignored.
+    Raises RunError where there is no such file, it is damaged, or it cannot be opened like this.
     """
     path = Path(path)
     if not path.is_file():
-        raise RunError(f"checkpoint {path} does not exist; name a file.")
+        raise RunError(f"checkpoint {path} does not exist; name a file or a folder.")
     try:
-        check_archive(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            checkpoint = load_safetensors(path)
+        else:
+            check_archive(path)
+            with torch.serialization.safe_globals(STAND_INS):
+                checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         check_tensors(checkpoint, path.stat().st_size)
+    except RunError:
+        raise
     except Exception as error:  # torch.load raises many kinds for a damaged or foreign file
         reason = f" ({error})" if isinstance(error, (ValueError, BadZipFile)) else ""
         raise RunError(
             f"{path} is not a checkpoint that can be opened: it is damaged, or it holds more than "
             f"tensors and plain values{reason}; use another one."
         ) from error
-    wanted = f"{net}_state_dict"
-    if is_state_dict(checkpoint):
-        checkpoint = {wanted: checkpoint}
+    return checkpoint
+
+
+def load_checkpoint(path, net="g_model"):
+    """Open a checkpoint of a run, a dict that has {net}_state_dict, as load_file does.
+
+    Raises RunError as load_file does, and where it has no such net, or a weight is not finite.
+    """
+    checkpoint, wanted = load_file(path), f"{net}_state_dict"
     if not isinstance(checkpoint, dict) or not is_state_dict(checkpoint.get(wanted)):
-        raise RunError(f"{path} has no generator in it: neither {wanted} nor a bare state dict.")
-    for name in nets_of(checkpoint):
-        plain = {key.replace("_orig_mod.", ""): value for key, value in checkpoint[name].items()}
-        checkpoint[name] = {key.removeprefix("module."): value for key, value in plain.items()}
+        raise RunError(f"{path} is no checkpoint of a run: it has no {wanted}; name another one.")
     if name := not_finite(checkpoint):
         raise RunError(f"{path} has weights that are not finite ({name}); use an earlier one.")
     return checkpoint
 
 
-# What the pickles of checkpoints name. torch.load with weights_only=True allows more, none of it
-# harmful but for a call that takes gigabytes of memory, such as bytearray(10**11).
-HARMLESS = re.compile(
-    r"collections (OrderedDict|Counter)|torch._utils _rebuild_(tensor|tensor_v2|parameter)"
-    r"|torch (\w+Storage|Size|device|b?float\d+|u?int\d+|bool)"
-)
+def load_safetensors(path):
+    """The tensors of a safetensors file by name, in the order of the names and their numbers."""
+    try:
+        from safetensors.torch import load_file  # few have such a file
+    except ImportError as error:
+        raise RunError(
+            f"{path} is a safetensors file; install what opens it: pip install safetensors."
+        ) from error
+
+    def order(name):  # main.9 before main.10; in the file they are sorted by their sizes
+        return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+    say_no_checksums(path)
+    tensors = load_file(path)
+    return {name: tensors[name] for name in sorted(tensors, key=order)}
+
+
+def say_no_checksums(path):
+    print(f"{path} is of a format without checksums; damage would not show.")
 
 
 def check_archive(path):
     """Look through a file for torch.load before it is opened; torch.load omits these checks.
 
     Its zip format has a checksum for each part. The one from before torch 1.6 has none, so of that
-    it is said that damage would not show. Raises ValueError, or what ZipFile raises, for a file
-    that is damaged or not of torch.save's making.
+    it is said that damage would not show. Raises ValueError, or what ZipFile and pickle raise, for
+    a file that is damaged or not of torch.save's making, and RunError for one of a whole net.
     """
-    with open(path, "rb") as file:
-        if file.read(4) == b"PK\3\4":
-            with ZipFile(file) as archive:
-                parts = archive.infolist()
-                if any(part.compress_type or part.external_attr & 16 for part in parts):
-                    raise ValueError("its parts are compressed, or folders by their attributes")
-                if damaged := archive.testzip():
-                    raise ValueError(f"the checksum of its part {damaged} is wrong")
-                pickles = [archive.open(part) for part in parts if part.filename.endswith(".pkl")]
-                check_pickles(pickles)
-        else:
-            file.seek(0)
-            check_pickles([file] * 5)  # five pickles in a row, then the numbers
-            print(f"{path} is of PyTorch's old format without checksums; damage would not show.")
-
-
-def check_pickles(files):
-    for file in files:
-        for opcode, argument, _ in pickletools.genops(file):
-            if opcode.name in ("GLOBAL", "INST") and not HARMLESS.fullmatch(argument):
-                raise ValueError(f"it asks for {argument}")
-            if opcode.name == "STACK_GLOBAL":  # torch.load knows no later protocol, either
-                raise ValueError("it is pickled by another protocol than 2")
+    opener = f"torch.load({path.name!r}, weights_only=False)"
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) == b"PK\3\4":
+                with ZipFile(file) as archive:
+                    parts = archive.infolist()
+                    if any(part.filename.endswith("/constants.pkl") for part in parts):
+                        opener = f"torch.jit.load({path.name!r})"
+                        raise WholeNet
+                    if any(part.compress_type or part.external_attr & 16 for part in parts):
+                        raise ValueError("its parts are compressed, or folders by their attributes")
+                    if damaged := archive.testzip():
+                        raise ValueError(f"the checksum of its part {damaged} is wrong")
+                    for part in parts:
+                        if part.filename.endswith(".pkl"):
+                            check_pickle(io.BytesIO(archive.read(part)))
+            else:
+                file.seek(0)
+                for _ in range(5):  # five pickles in a row, then the numbers
+                    check_pickle(file)
+                say_no_checksums(path)
+    except WholeNet as error:
+        raise RunError(
+            f"{path} is a whole net with its code, which is not run here; where it came from, save "
+            f"its weights alone: net = {opener}; torch.save(net.state_dict(), 'state_dict.pth')."
+        ) from error
 
 
 def check_tensors(checkpoint, size):
@@ -141,10 +162,14 @@ def nets_of(checkpoint):
 def not_finite(checkpoint):
     """The name of a weight or statistic of the nets that is not finite; None if there is none."""
     for net in nets_of(checkpoint):
-        for name, value in checkpoint[net].items():
-            if not value.isfinite().all():
-                return f"{name} in {net}"
+        if name := bad_weight(checkpoint[net]):
+            return f"{name} in {net}"
     return None
+
+
+def bad_weight(state_dict):
+    """The name of a weight or statistic that is not finite; None if there is none."""
+    return next((name for name, value in state_dict.items() if not value.isfinite().all()), None)
 
 
 def is_state_dict(value):
@@ -185,7 +210,7 @@ def newest_checkpoint(run, net="g_model"):
         if len(found) == 2:
             break
     if not found:
-        raise damaged or RunError(f"{run} has no checkpoint in it; name another run folder.")
+        raise damaged or RunError(f"{run} has no checkpoint in it; name another folder.")
     return max(found, key=lambda item: item[1].get("step", item[1].get("epoch", 0)))
 
 

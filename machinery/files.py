@@ -19,6 +19,11 @@ def writing(path):
     try:
         yield
     except OSError as error:
+        there = next(each for each in (Path(path), *Path(path).parents) if each.exists())
+        if isinstance(error, (FileExistsError, NotADirectoryError)) and not there.is_dir():
+            raise RunError(
+                f"{path} could not be written: {there} is a file; name a new folder."
+            ) from error
         raise RunError(
             f"{path} could not be written ({error.strerror or error}); what was saved before "
             "is intact: free some space or choose another folder, and run again or resume."

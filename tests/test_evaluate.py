@@ -17,7 +17,7 @@ from common_tools import RunError
 from gan_demo import train
 from gan_evaluate import REAL, Config, evaluate, trained_on
 from machinery import checkpoints, figures
-from machinery.checkpoints import load_checkpoint, newest_checkpoint
+from machinery.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
 from machinery.figures import (
     contrast,
     descriptors,
@@ -126,6 +126,11 @@ def test_each_checkpoint_of_a_run_is_measured_and_the_best_named(settings, tmp_p
 
     assert rows == evaluate(Config(**settings | {"data_dir": ""}))  # the run's own images
 
+    released = tmp_path / "released/weights.pkl"  # a folder that is no run's
+    save_checkpoint({"of G": load_checkpoint(names[0])["g_ema_model_state_dict"]}, released)
+    measured = evaluate(Config(**settings | {"path_checkpoint": str(released.parent)}))
+    assert measured == {REAL: rows[REAL], str(released): rows[names[0]]}
+
     alone = evaluate(Config(**settings | {"path_checkpoint": names[1]}))
     assert list(alone) == [REAL, names[1]] and alone[names[1]] == rows[names[1]]
     assert alone[REAL] == rows[REAL]
@@ -213,12 +218,13 @@ def test_damaged_checkpoints_are_named_and_left_out(settings, tmp_path, capsys):
 def test_each_checkpoint_is_opened_once(settings, monkeypatch):
     opened = []
 
-    def load(path, *arguments):
+    def load(path):
         opened.append(str(path))
-        return load_checkpoint(path, *arguments)
+        return load_file(path)
 
+    load_file = checkpoints.load_file
     for module in (checkpoints, gan_evaluate, sampling):
-        monkeypatch.setattr(module, "load_checkpoint", load)
+        monkeypatch.setattr(module, "load_file", load)
     rows = evaluate(Config(**settings))
     assert opened == list(rows)[1:]
 

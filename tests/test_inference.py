@@ -1,13 +1,21 @@
+import argparse
+import io
+import random
+from collections import defaultdict
+from contextlib import redirect_stdout
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 import gan_inference
 import sampling
-from common_tools import choose_device, remove_module
+from common_tools import RunError, choose_device, remove_module
 from dcgan import Discriminator, Generator
 from gan_inference import Config, latent_loop, latent_walk, sample
 from machinery.checkpoints import load_checkpoint, save_checkpoint
@@ -46,6 +54,30 @@ def with_prefix(prefix, net):
     return {f"{prefix}{key}": value for key, value in net.state_dict().items()}
 
 
+def by_name(net):
+    """The state dict of a net whose convolutions and BatchNorms are declared apart, by names."""
+    state_dict, layers = {}, list(net.main)
+    for kind, name in ((torch.nn.ConvTranspose2d, "up"), (torch.nn.BatchNorm2d, "norm")):
+        for number, layer in enumerate(layer for layer in layers if isinstance(layer, kind)):
+            state_dict |= with_prefix(f"{name}{number}.", layer)
+    return state_dict
+
+
+BESIDE = {
+    "epoch": np.int64(3),
+    "best": {np.float32(0.5): np.str_("a")},
+    "losses": np.arange(5.0),
+    "names": np.array(["a", None]),
+    "args": argparse.Namespace(lr=0.0002, sizes=[np.int64(64)], out=Path("log")),
+    "config": SimpleNamespace(nz=100),
+    "when": datetime(2025, 1, 1),
+    "took": timedelta(1),
+    "history": defaultdict(list, loss=[0.5]),
+    "random": (random.getstate(), np.random.get_state(), torch.get_rng_state()),
+    "version": torch.__version__,
+    "sizes": [torch.Size([3, 64, 64]), {1, 2}, b"bytes", torch.float32],
+}
+
 FORMATS = {
     "ours": lambda net: {
         "epoch": 3,
@@ -66,6 +98,33 @@ FORMATS = {
     "before BatchNorm counted batches": lambda net: {
         key: value for key, value in net.state_dict().items() if "num_batches" not in key
     },
+    "netG and netD": lambda net: {
+        "netD": Discriminator(ndf=4).state_dict(),
+        "netG": net.state_dict(),
+    },
+    "deep inside": lambda net: {"nets": [{"ema": None}, {"model_state_dict": net.state_dict()}]},
+    "beside a net of other convolutions": lambda net: {
+        "refiner": torch.nn.Sequential(
+            *(torch.nn.ConvTranspose2d(3, 3, 3) for _ in "12")
+        ).state_dict(),
+        "generator": net.state_dict(),
+    },
+    "without main": lambda net: net.main.state_dict(),
+    "net instead of main": lambda net: with_prefix("net.", net.main),
+    "several GPUs, twice": lambda net: with_prefix("module.module.", net),
+    "layers with names": by_name,
+    "both nets in one": lambda net: (
+        with_prefix("discriminator.", Discriminator(ndf=4))
+        | with_prefix("generator.", net)
+        | {"noise": torch.zeros(8, NZ, 1, 1)}
+    ),
+    "Lightning": lambda net: {
+        "epoch": 3,
+        "state_dict": with_prefix("G.", net) | with_prefix("D.", Discriminator(ndf=4)),
+        "hyper_parameters": {"lr": 0.0002},
+    },
+    "PyTorch's AveragedModel": lambda net: torch.optim.swa_utils.AveragedModel(net).state_dict(),
+    "with all that people keep beside": lambda net: {"net": net.state_dict(), **BESIDE},
 }
 
 
@@ -90,6 +149,60 @@ def test_the_average_of_the_weights_draws_unless_raw_is_asked_for(trained, tmp_p
     for number, generator in [(1, trained), (2, raw)]:
         picture = np.asarray(Image.open(tmp_path / f"samples/sample{number}/faces.png"))
         assert np.array_equal(picture, grid_of(generator))
+
+
+@pytest.mark.parametrize("first", ["average", "raw"])
+def test_of_several_generators_the_one_that_is_taken_is_named(trained, tmp_path, call, first):
+    raw, path = Generator(NZ, 4), tmp_path / "several.pth"
+    nets = {"netG_EMA": trained.state_dict(), "netG": raw.state_dict(), "best": raw.state_dict()}
+    names = list(nets) if first == "average" else list(nets)[::-1]
+    torch.save({name: nets[name] for name in names}, path)
+    flags = ["--path-checkpoint", path, "--num-img", 4]
+    plain = "netG" if first == "average" else "best"
+    for number, (flag, name, net) in enumerate(
+        [([], "netG_EMA", trained), (["--raw"], plain, raw)]
+    ):
+        with redirect_stdout(io.StringIO()) as printed:
+            assert call(run_main, *flags, *flag)[0] == 0
+        listed = f"more than one generator in it ({', '.join(names)}); {name} is taken."
+        assert listed in printed.getvalue()
+        picture = np.asarray(Image.open(tmp_path / f"samples/sample{number + 1}/faces.png"))
+        assert np.array_equal(picture, grid_of(net))
+
+
+def test_of_several_generators_ours_go_first(trained, capsys):
+    raw, other = Generator(NZ, 4), Generator(NZ, 4)
+    nets = {"other_ema": other, "other": other, "g_model": raw, "g_ema_model": trained}
+    checkpoint = {f"{name}_state_dict": net.state_dict() for name, net in nets.items()}
+    for is_raw, net in ((False, trained), (True, raw)):
+        taken = sampling.load_generator("path", checkpoint, is_raw).state_dict()
+        assert torch.equal(taken["main.0.weight"], net.state_dict()["main.0.weight"])
+    assert capsys.readouterr().out.count("is taken") == 2
+    del checkpoint["other_ema_state_dict"], checkpoint["other_state_dict"]
+    sampling.load_generator("path", checkpoint)
+    sampling.load_generator("path", trained.state_dict())
+    assert capsys.readouterr().out == ""  # nothing to choose, or as the README has it
+
+
+def test_the_search_for_a_generator_ends_whatever_a_file_holds():
+    deep, loop = {}, {"\ud800\33": 1}
+    loop["loop"] = [loop]
+    for _ in range(100_000):
+        deep = {"a" * 10_000: deep, (): [deep, deep]}
+    with pytest.raises(RunError, match=r"no DCGAN generator in it; its keys are loop\.\.$"):
+        sampling.load_generator("path", {"deep": deep, "loop": loop})
+
+
+@pytest.mark.parametrize("image_size", [64, 128])  # that of 128 has a layer main.10
+def test_safetensors_are_opened(tmp_path, capsys, image_size):
+    net, path = Generator(NZ, 4, 3, image_size), tmp_path / "net.safetensors"
+    generate(net.train(), torch.randn(4, NZ, 1, 1))
+    for norm in (layer for layer in net.main if isinstance(layer, torch.nn.BatchNorm2d)):
+        torch.nn.init.normal_(norm.weight)
+    save_file(net.state_dict(), path)
+    taken = sampling.load_generator(*sampling.find_checkpoint(path)).state_dict()
+    assert all(torch.equal(taken[key], value) for key, value in net.state_dict().items())
+    assert f"{path} is of a format without checksums" in capsys.readouterr().out
 
 
 def test_the_default_is_the_newest_run_then_the_released_weights(
@@ -134,6 +247,29 @@ def test_a_run_folder_gives_its_newest_checkpoint(trained, tmp_path, call):
     assert call(run_main, "--path-checkpoint", tmp_path / "run", "--num-img", "4")[0] == 0
     picture = np.asarray(Image.open(tmp_path / "samples/sample1/faces.png"))
     assert np.array_equal(picture, grid_of(trained))
+
+
+def test_a_folder_gives_the_one_file_of_weights_in_it(trained, tmp_path, call):
+    save_checkpoint(FORMATS["netG and netD"](trained), tmp_path / "released/celeba.pkl")
+    (tmp_path / "released/README.md").touch()
+    assert call(run_main, "--path-checkpoint", tmp_path / "released", "--num-img", "4")[0] == 0
+    picture = np.asarray(Image.open(tmp_path / "samples/sample1/faces.png"))
+    assert np.array_equal(picture, grid_of(trained))
+
+
+def test_many_faces_are_drawn_on_pages(trained, tmp_path, call, monkeypatch):
+    torch.save(trained.state_dict(), tmp_path / "weights.pth")
+    pages = []
+    monkeypatch.setattr(gan_inference, "save_grid", lambda faces, path: pages.append((faces, path)))
+    flags = ["--path-checkpoint", tmp_path / "weights.pth", "--num-img"]
+    for number, count in enumerate([512, 513], 1):
+        assert call(run_main, *flags, count)[0] == 0
+    (whole, path), *parts = pages
+    assert path == Path("samples/sample1/faces.png") and len(whole) == 512
+    names = [f"samples/sample2/faces_{number}.png" for number in (1, 2, 3)]
+    assert [str(path) for _, path in parts] == names
+    assert [len(faces) for faces, _ in parts] == [256, 256, 1]
+    assert torch.equal(torch.cat([faces for faces, _ in parts])[:512], whole)
 
 
 def test_the_nth_face_of_a_seed_is_always_the_same():

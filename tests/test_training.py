@@ -426,6 +426,19 @@ def test_a_run_may_start_from_other_weights(tiny, tmp_path, capsys):
             if name.endswith("weight"):
                 torch.testing.assert_close(parameter, checkpoint[origin][name])
 
+    # A run's folder; and a file under other names, alone in its folder
+    nets = {"D": checkpoint["d_model_state_dict"], "G": checkpoint["g_ema_model_state_dict"]}
+    others = {f"{net}.net.{key}": nets[net][key] for net in nets for key in nets[net]}
+    (tmp_path / "others").mkdir()
+    torch.save(others, tmp_path / "others/weights.pth")
+    capsys.readouterr()
+    for folder in (source, tmp_path / "others"):
+        run = train(tiny(**still, init_from=str(folder)))
+        again = load_checkpoint(run / "checkpoint_0_epoch.pkl")
+        for net in ("g_model_state_dict", "d_model_state_dict"):
+            assert all(torch.equal(started[net][name], again[net][name]) for name in again[net])
+    assert "has no discriminator" not in capsys.readouterr().out
+
     torch.save(checkpoint | {"d_model_state_dict": None}, tmp_path / "without.pkl")
     train(tiny(**still, init_from=str(tmp_path / "without.pkl")))
     assert "has no discriminator" in capsys.readouterr().out

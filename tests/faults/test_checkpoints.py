@@ -1,5 +1,7 @@
 """Damaged and hostile checkpoints: each opens with exactly its weights, or is refused in a sentence."""
 
+import _codecs
+import argparse
 import io
 import pickle
 import random
@@ -9,13 +11,15 @@ import sys
 import zipfile
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from conftest import assert_same_run
 
 from common_tools import RunError
 from dcgan import Discriminator, Generator
-from machinery.checkpoints import load_checkpoint, newest_checkpoint
+from machinery.checkpoints import load_checkpoint, load_file, newest_checkpoint
+from machinery.pickles import Ignored
 from sampling import load_generator
 
 
@@ -86,7 +90,7 @@ def test_the_old_format_is_said_to_have_no_checksums(whole, tmp_path, capsys, lo
     data = saved(nets, _use_new_zipfile_serialization=False)
     path = tmp_path / "old.pkl"
     assert outcome(path, data, nets) == "opened"
-    assert f"{path} is of PyTorch's old format without checksums" in capsys.readouterr().out
+    assert f"{path} is of a format without checksums" in capsys.readouterr().out
     tried = {outcome(path, damaged(data, "flip"), nets) for _ in range(2_000 if long else 200)}
     assert "changed" in tried  # as the sentence says
 
@@ -94,8 +98,8 @@ def test_the_old_format_is_said_to_have_no_checksums(whole, tmp_path, capsys, lo
 class Call:
     """What calls a function when it is unpickled."""
 
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
+    def __init__(self, function, *arguments, state=None):
+        self.call = function, arguments, state
 
     def __reduce__(self):
         return self.call
@@ -119,10 +123,10 @@ def test_a_checkpoint_that_was_packed_anew_is_opened(whole, tmp_path):
 
 
 def wide(width):
-    """A generator's state dict whose first convolution claims a width, and no other has it."""
+    """A generator's state dict whose last convolutions have a width that the first ones lack."""
+    sizes = {0: (1, 1), 3: (1, 1), 6: (1, width), 9: (width, 1)}
     return Generator(1, 2, 1, 32).state_dict() | {
-        "main.0.weight": torch.zeros(1, width, 4, 4, dtype=torch.float16),
-        "main.9.weight": torch.zeros(width // 4, 1, 4, 4, dtype=torch.float16),
+        f"main.{layer}.weight": torch.zeros(*size, 4, 4) for layer, size in sizes.items()
     }
 
 
@@ -130,6 +134,16 @@ def claiming(count):
     """A tensor of the old format, without checksums, that claims so many numbers and has few."""
     data = saved({"main.0.weight": torch.zeros(70_000)}, _use_new_zipfile_serialization=False)
     return data.replace((70_000).to_bytes(4, "little"), count.to_bytes(4, "little"))
+
+
+def doubled(times):
+    """Bytes whose hexadecimal digits are taken again and again."""
+    return Call(_codecs.encode, doubled(times - 1), "hex") if times else b"a"
+
+
+def copies(function, *arguments):
+    """What calls a function 20,000 times; the pickle holds its arguments once."""
+    return {"epoch": [Call(function, *arguments) for _ in range(20_000)]}
 
 
 HOSTILE = {
@@ -158,7 +172,37 @@ HOSTILE = {
     ),
     "8 GB, in the old format": lambda: claiming(2 * 10**9),
     "another protocol": lambda: saved({"epoch": Call(eval, "1")}, pickle_protocol=4),
-    "a net of 2 GB": lambda: saved(wide(8000)),
+    "a net of 2 GB": lambda: saved(wide(2000)),
+    "20 GB as a NumPy array": lambda: saved({"epoch": Call(np.ndarray, (20 * 10**9,), "b")}),
+    "2 GB as a NumPy scalar": lambda: saved(
+        {"epoch": Call(np.float64(0).__reduce__()[0], Call(np.dtype, "V2000000000"))}
+    ),
+    "a NumPy array made anew": lambda: saved(
+        {"epoch": Call(np.arange(2).__reduce__()[0], np.ndarray, (10**10,), b"b")}
+    ),
+    "a NumPy array of other numbers": lambda: saved(
+        {"epoch": Call(np.ndarray, (1,), state=(1, (10**10,), np.dtype("b"), False, b"1"))}
+    ),
+    "NumPy's own code": lambda: saved({"epoch": Call(np.fromfile, "strangers.pkl")}),
+    "bytes doubled 35 times": lambda: saved({"epoch": doubled(35)}),
+    "a long string 20,000 times": lambda: saved(copies(_codecs.encode, "a" * 10**6, "latin1")),
+    "a long tuple 20,000 times": lambda: saved(copies(torch.Size, (1,) * 10**5)),
+    "code in a Namespace": lambda: saved(argparse.Namespace(a=Call(eval, "open('was_here', 'w')"))),
+    "code as a Namespace's state": lambda: saved(
+        Call(argparse.Namespace, state={"__setstate__": Call(eval, "open('was_here', 'w')")})
+    ),
+    "another Namespace from now on": lambda: (
+        b"\x80\x02cargparse\nNamespace\n}X\x0c\0\0\0__setstate__K\1sb."
+    ),
+    "a defaultdict that calls": lambda: saved(
+        Call(__import__("collections").defaultdict, Call(eval, "open('was_here', 'w')"))
+    ),
+    "the header of a safetensors file of 1 TB": lambda: (
+        (100).to_bytes(8, "little")
+        + b'{"a.weight":{"dtype":"F32","shape":[250000000000],"data_offsets":[0,1000000000000]}}'.ljust(
+            100
+        )
+    ),
 }
 
 
@@ -171,14 +215,22 @@ def most_memory():
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_checkpoint_is_refused_without_effect(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "strangers.pkl"
+    path = tmp_path / ("strangers.safetensors" if "safetensors" in name else "strangers.pkl")
     path.write_bytes(HOSTILE[name]())
     before = most_memory()
     with pytest.raises(RunError) as error:
-        load_generator(path, load_checkpoint(path))
+        load_generator(path, load_file(path))
     assert str(path) in str(error.value) and "\n" not in str(error.value)
     assert most_memory() - before < 200 * 2**20
-    assert [item.name for item in tmp_path.iterdir()] == ["strangers.pkl"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_lies_beside_the_weights_is_not_made(whole, tmp_path):
+    beside = {"array": np.zeros(3), "args": argparse.Namespace(a=1), "loss": np.float64(1)}
+    torch.save(whole[1] | beside, tmp_path / "checkpoint.pkl")
+    opened = load_file(tmp_path / "checkpoint.pkl")
+    assert [type(opened[name]) for name in beside] == [Ignored] * 3
+    assert not any(opened[name] or vars(opened[name]) for name in beside)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

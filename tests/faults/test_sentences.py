@@ -1,8 +1,10 @@
 """Every sentence that a user can get to see, and what brings it up."""
 
 import ast
+import errno
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -15,6 +17,7 @@ import torch
 import tyro
 from conftest import ROOT, save_images
 from filelock import FileLock
+from safetensors.torch import save_file
 from test_features import cut_network, stand_in
 
 import gan_demo
@@ -24,7 +27,7 @@ import machinery.run
 import sampling
 from common_tools import run_as_script
 from dcgan import Discriminator, Generator
-from faults.test_checkpoints import Call, repacked, saved
+from faults.test_checkpoints import Call, copies, doubled, repacked, saved
 from faults.test_images import forbid
 from faults.test_together import make_infinite, spoil_weights
 from machinery import batches, files, processes
@@ -70,9 +73,13 @@ gan_demo.py --data-dir all_damaged --skip-bad-images
 gan_demo.py --data-dir images --batch-size 27
     images gives 26 images, fewer than one batch of 27; add images or lower batch_size.
 gan_demo.py --data-dir images --out-dir images/000.png
-    images/000.png could not be written (File exists); what was saved before is intact: free some space or choose another folder, and run again or resume.
+    images/000.png could not be written: images/000.png is a file; name a new folder.
+gan_demo.py --data-dir images --out-dir full  # no space is left
+    full could not be written (No space left on device); what was saved before is intact: free some space or choose another folder, and run again or resume.
 gan_demo.py --data-dir images --init-from missing.pkl
-    checkpoint missing.pkl does not exist; name a file.
+    checkpoint missing.pkl does not exist; name a file or a folder.
+gan_demo.py --data-dir images --init-from several
+    several has more than one file of weights in it (a.pkl, b.pth); name one of them.
 gan_demo.py --data-dir images --ngf 16 --init-from weights.pkl
     the nets of init_from weights.pkl have other sizes than this run's (its generator: nz 8, ngf 8, nc 3); give nz, ngf, ndf, nc and image_size as it has them.
 gan_demo.py --data-dir images  # the loss becomes infinite
@@ -100,7 +107,7 @@ gan_demo.py --resume log_gan/run1 --seed 2
 gan_demo.py --resume log_gan/run1 --num-epochs 1
     num_epochs is 1, but log_gan/run1 is further already; ask for more.
 gan_demo.py --resume begun
-    begun has no checkpoint in it; name another run folder.
+    begun has no checkpoint in it; name another folder.
 gan_demo.py --resume without_optimizers
     training cannot go on from without_optimizers/checkpoint_1_epoch.pkl: it lacks optimizer states, or its nets are not those of config.json; start a new run.
 gan_demo.py --resume of_another_net
@@ -120,15 +127,23 @@ gan_inference.py --path-checkpoint weights.pkl --walk -1
 gan_inference.py --path-checkpoint weights.pkl --walk 8
     walk is 8; this z_idx must be from 0 to 7 for weights.pkl.
 gan_inference.py --path-checkpoint images
-    images has no checkpoint in it; name another run folder.
+    images has no checkpoint in it; name another folder.
 gan_inference.py  # neither a run nor released weights
     neither a run in nowhere nor checkpoints has a checkpoint; train one with python gan_demo.py, or name a file with --path-checkpoint.
 gan_inference.py --path-checkpoint text.pkl
-    text.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (...); use another one.
+    text.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values; use another one.
 gan_inference.py --path-checkpoint empty.pkl
-    empty.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (...); use another one.
+    empty.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values; use another one.
+gan_inference.py --path-checkpoint several
+    several has more than one file of weights in it (a.pkl, b.pth); name one of them.
+gan_inference.py --path-checkpoint of_others
+    of_others/checkpoint_0_epoch.pkl is no checkpoint of a run: it has no g_model_state_dict; name another one.
 gan_inference.py --path-checkpoint a_whole_net.pkl
-    a_whole_net.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (it asks for dcgan Generator); use another one.
+    a_whole_net.pkl is a whole net with its code, which is not run here; where it came from, save its weights alone: net = torch.load('a_whole_net.pkl', weights_only=False); torch.save(net.state_dict(), 'state_dict.pth').
+gan_inference.py --path-checkpoint torch_script.pt
+    torch_script.pt is a whole net with its code, which is not run here; where it came from, save its weights alone: net = torch.jit.load('torch_script.pt'); torch.save(net.state_dict(), 'state_dict.pth').
+gan_inference.py --path-checkpoint weights.safetensors  # safetensors is not installed
+    weights.safetensors is a safetensors file; install what opens it: pip install safetensors.
 gan_inference.py --path-checkpoint cut_short.pkl
     cut_short.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (File is not a zip file); use another one.
 gan_inference.py --path-checkpoint one_bit_turned.pkl
@@ -137,32 +152,48 @@ gan_inference.py --path-checkpoint compressed.pkl
     compressed.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (its parts are compressed, or folders by their attributes); use another one.
 gan_inference.py --path-checkpoint code.pkl
     code.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (it asks for __builtin__ eval); use another one.
+gan_inference.py --path-checkpoint another_encoding.pkl
+    another_encoding.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (it asks for another encoding than latin1); use another one.
+gan_inference.py --path-checkpoint copied.pkl
+    copied.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (its calls would copy more than it holds); use another one.
 gan_inference.py --path-checkpoint expanded.pkl
     expanded.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (a tensor is larger than its numbers); use another one.
 gan_inference.py --path-checkpoint list.pkl
-    list.pkl has no generator in it: neither g_model_state_dict nor a bare state dict.
+    list.pkl has no DCGAN generator in it; its keys are 0, 1.
 gan_inference.py --path-checkpoint no_nets.pkl
-    no_nets.pkl has no generator in it: neither g_model_state_dict nor a bare state dict.
+    no_nets.pkl has no DCGAN generator in it; its keys are epoch.
+gan_inference.py --path-checkpoint nothing.pkl
+    nothing.pkl has no DCGAN generator in it; its keys are none.
 gan_inference.py --path-checkpoint numbered.pkl
-    numbered.pkl has no generator in it: neither g_model_state_dict nor a bare state dict.
+    numbered.pkl has no DCGAN generator in it; its keys are 0, 1, 2, 3, 4 and others.
 gan_inference.py --path-checkpoint linear.pkl
-    linear.pkl holds no DCGAN generator: ....
+    linear.pkl has no DCGAN generator in it; its keys are weight, bias.
 gan_inference.py --path-checkpoint two_channels.pkl
     two_channels.pkl holds no DCGAN generator: it draws images of 2 channels, neither 1 nor 3.
 gan_inference.py --path-checkpoint discriminator.pkl
-    discriminator.pkl holds no DCGAN generator: ....
+    discriminator.pkl has no DCGAN generator in it; its keys are netD.main.0.weight, netD.main.2.weight, netD.main.3.weight, netD.main.3.bias, netD.main.3.running_mean and others.
+gan_inference.py --path-checkpoint biases.pkl
+    biases.pkl holds no DCGAN generator: its convolutions have biases, which a DCGAN's have not.
+gan_inference.py --path-checkpoint without_norms.pkl
+    without_norms.pkl holds no DCGAN generator: it has 4 convolutions and 0 other layers, not 4 and 3.
+gan_inference.py --path-checkpoint two_widths.pkl
+    two_widths.pkl holds no DCGAN generator: ....
 gan_inference.py --path-checkpoint nan.pkl
-    nan.pkl has weights that are not finite (main.0.weight in g_model_state_dict); use an earlier one.
+    nan.pkl has weights that are not finite (main.0.weight); use an earlier one.
 gan_inference.py --path-checkpoint weights.pkl --save-images images
     save_images images has files in it already; name a new folder.
+gan_inference.py --path-checkpoint weights.pkl --save-images images/000.png
+    images/000.png could not be written: images/000.png is a file; name a new folder.
+gan_inference.py --path-checkpoint weights.pkl --save-images images/000.png/faces
+    images/000.png/faces could not be written: images/000.png is a file; name a new folder.
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --seed -1
     seed is -1; it must be from 0 to 2**32 - 1.
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --num-img 3
     num_img is 3 (half of the 26 images of images, at most); it must be 8 or more.
 gan_evaluate.py --path-checkpoint images
-    images has no checkpoint in it; name another run folder.
+    images has no checkpoint in it; name another folder.
 gan_evaluate.py --path-checkpoint text.pkl
-    text.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (...); use another one.
+    text.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values; use another one.
 gan_evaluate.py --path-checkpoint half_a_config
     half_a_config/config.json does not tell which images its run was trained on; name some with --data-dir.
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir damaged
@@ -215,7 +246,13 @@ gan_demo.py --data-dir images --tensorboard  # D has won for long
 gan_demo.py --resume newest_damaged
     Looking for an older checkpoint, since newest_damaged/checkpoint_1_epoch.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values (...); use another one.
 gan_inference.py --path-checkpoint old.pkl
-    old.pkl is of PyTorch's old format without checksums; damage would not show.
+    old.pkl is of a format without checksums; damage would not show.
+gan_inference.py --path-checkpoint weights.safetensors
+    weights.safetensors is of a format without checksums; damage would not show.
+gan_inference.py --path-checkpoint two_generators.pkl
+    two_generators.pkl has more than one generator in it (netG, netG_ema); netG_ema is taken.
+gan_inference.py --path-checkpoint two_generators.pkl --raw
+    two_generators.pkl has more than one generator in it (netG, netG_ema); netG is taken.
 """
 
 
@@ -289,7 +326,20 @@ def only_inception(monkeypatch):
     cut_network(monkeypatch)
 
 
+def no_space(monkeypatch):
+    def mkdir(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+
+
+def no_safetensors(monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+
+
 MEANWHILE = {
+    "no space is left": no_space,
+    "safetensors is not installed": no_safetensors,
     "the loss becomes infinite": lambda _: make_infinite(1),
     "the weights become infinite": lambda _: spoil_weights(2),
     "another machine has other images": other_images,
@@ -380,7 +430,14 @@ def make_weights():
         "linear": torch.nn.Linear(2, 2).state_dict(),
         "two_channels": Generator(8, 8, 2, 32).state_dict(),
         "a_whole_net": Generator(8, 8, 3, 32),
-        "discriminator": Discriminator(3, 8, 32).state_dict(),
+        "discriminator": {"netD": Discriminator(3, 8, 32).state_dict()},
+        "nothing": {},
+        "biases": generator | {"main.0.bias": torch.zeros(32)},
+        "without_norms": {name: generator[name] for name in generator if generator[name].ndim == 4},
+        "two_widths": generator | {"main.1.bias": torch.zeros(8)},
+        "two_generators": {"netG": generator, "netG_ema": {**generator}},
+        "another_encoding": doubled(1),
+        "copied": copies(torch.Size, (1,) * 100),
         "nan": generator | {"main.0.weight": torch.full((8, 32, 4, 4), torch.nan)},
     }
     for name, content in files.items():
@@ -393,6 +450,12 @@ def make_weights():
     data[place] ^= 1
     Path("one_bit_turned.pkl").write_bytes(data)
     Path("old.pkl").write_bytes(saved(generator, _use_new_zipfile_serialization=False))
+    with zipfile.ZipFile("torch_script.pt", "w") as archive:
+        archive.writestr("torch_script/constants.pkl", b"")  # none but TorchScript has it
+    save_file(generator, "weights.safetensors")
+    for name in ("several/a.pkl", "several/b.pth", "of_others/checkpoint_0_epoch.pkl"):
+        Path(name).parent.mkdir(exist_ok=True)
+        shutil.copy("weights.pkl", name)
     Path("text.pkl").write_text("a text")
     Path("empty.pkl").touch()
 
