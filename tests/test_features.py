@@ -1,6 +1,7 @@
 """Figures by trained nets: each by the right net, with its own file; nothing is fetched here."""
 
 import math
+import tempfile
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -65,7 +66,7 @@ def cut_network(monkeypatch):
         raise URLError("no network")
 
     monkeypatch.setattr(torch.hub, "urlopen", urlopen)
-    monkeypatch.setenv("TORCH_HOME", "missing")
+    monkeypatch.setenv("TORCH_HOME", tempfile.mkdtemp())
 
 
 @pytest.fixture(autouse=True)
