@@ -196,7 +196,7 @@ def largest(number):
 
 def average(tensors):
     """Replace each tensor by its mean over all processes; they travel as one."""
-    if get_world_size() > 1:
+    if tensors and get_world_size() > 1:
         flat = torch.cat([tensor.flatten() for tensor in tensors])
         with _others_alive():
             dist.all_reduce(flat)
@@ -207,7 +207,7 @@ def average(tensors):
 
 def average_gradients(net):
     """Make all processes step as if one had seen all their images."""
-    average([parameter.grad for parameter in net.parameters()])
+    average([each.grad for each in net.parameters() if each.grad is not None])
 
 
 def average_statistics(net):

@@ -77,3 +77,15 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path):
     assert process.returncode == 143
     assert f"Go on with: python -m examples.ring --resume {tmp_path}/run1" in printed
     assert list((tmp_path / "run1").glob("*.pkl"))
+
+
+def test_two_processes_learn_it_together(tmp_path):
+    torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2 -m examples.ring"
+    flags = f"--points 1024 --batch-size 64 --num-epochs 2 --device cpu --out-dir {tmp_path}"
+    ended = subprocess.run(
+        [sys.executable, *torchrun.split(), *flags.split()], cwd=ROOT, capture_output=True,
+        text=True, timeout=100, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("Done.") == 1
+    assert len((tmp_path / "run1/metrics.csv").read_text().splitlines()) == 1 + 2 * 1024 // 128
