@@ -68,9 +68,7 @@ class Config(RunConfig):
     max_images: OrAll = 0  # train on the first so many images only (0: all)
     skip_bad_images: bool = False  # go on without the images that cannot be read
     horizontal_flip: bool = True  # show every other image mirrored, at random
-    cache_dir: Free[Place] = (
-        "data/cache"  # where decoded images are kept; may be deleted at any time
-    )
+    cache_dir: Free[Place] = "data/cache"  # decoded images are kept here; may be deleted any time
 
     # --- images and nets
     image_size: ImageSize = 64  # pixels a side: 32, 64, 128 or 256
@@ -85,15 +83,11 @@ class Config(RunConfig):
     lr: Rate = 0.0002  # learning rate of both Adam optimizers
     lr_d: RateOfD = 0.0  # that of D's, if it is to be another one (0: lr)
     beta1: Below1 = 0.5  # Adam's first beta (the second is 0.999)
-    real_label: Share = (
-        0.9  # target for real images, and G's for its own (below 1: label smoothing)
-    )
+    real_label: Share = 0.9  # target for real images, G's for its own (below 1: label smoothing)
     fake_label: Share = 0.0  # D's target for generated images (0.1: label smoothing)
     diffaugment: Policy = "shift"  # changes D sees: color, translation, cutout, shift; with commas
     ema_decay: Below1 = 0.999  # draw with a moving average of G's weights, of this decay (0: none)
-    lr_decay_epochs: OrNever = (
-        0  # epochs after which lr falls to a tenth, again and again (0: never)
-    )
+    lr_decay_epochs: OrNever = 0  # epochs after which lr falls to a tenth, and again (0: never)
     init_from: str = ""  # file or folder whose weights to start from, instead of random ones
     bf16: Free[bool] = True  # compute in bfloat16 on GPUs that have it
 
@@ -163,6 +157,11 @@ def train(config: Config) -> Path:
 
     # Data: image files -> one array -> batches
     source = find_images(config.data_dir)
+    if Path(config.out_dir).resolve().is_relative_to(Path(source).resolve()):
+        raise RunError(
+            f"out_dir {config.out_dir} lies in data_dir {source}, so the next run would train on the "
+            "pictures of this one; name another place for one of them."
+        )
     options = config.image_size, config.nc, config.max_images, config.skip_bad_images
     images, fingerprint = load_faces(source, config.cache_dir, *options)
     faces = FaceBatches(
@@ -249,11 +248,14 @@ def initial_weights(generator, discriminator, path):
         else:
             print(f"{path} has no discriminator; this run's starts from random weights.")
     except (RuntimeError, ValueError) as error:
-        first, *_, last = (layer for layer in source.main if hasattr(layer, "in_channels"))
+        layers = [layer for layer in source.main if hasattr(layer, "in_channels")]
+        sizes = f"nz {layers[0].in_channels}, ngf {layers[-1].in_channels}, "
+        sizes += f"nc {layers[-1].out_channels}, image_size {2 ** (len(layers) + 1)}"
+        if weights_d:
+            ndf = next(value for value in weights_d.values() if value.ndim == 4).shape[0]
+            sizes += f", ndf {ndf}"
         raise RunError(
-            f"the nets of init_from {path} have other sizes than this run's (its generator: nz "
-            f"{first.in_channels}, ngf {last.in_channels}, nc {last.out_channels}); give nz, ngf, "
-            "ndf, nc and image_size as it has them."
+            f"the nets of init_from {path} have other sizes than this run's ({sizes}); give these."
         ) from error
 
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from common_tools import RunError, choose_device, run_as_script
 from machinery.batches import to_images
 from machinery.checkpoints import checkpoint_paths, load_file
-from machinery.constants import Seed, check_ranges
+from machinery.constants import Count, Place, Seed, check_ranges
 from machinery.features import feature_figures, usable_nets
 from machinery.figures import contrast, descriptors, nearest, swd
 from machinery.files import new_folder
@@ -40,15 +40,15 @@ class Config:
     path_checkpoint: str = ""  # file or run folder (each of its checkpoints); empty: newest run
     data_dir: str = ""  # folder or .zip of real images; empty: those that the run was trained on
     skip_bad_images: bool = False  # go on without the images that cannot be read
-    num_img: int = 2000  # images of each kind (fewer if there are not twice as many real ones)
+    num_img: Count = 2000  # images of each kind (fewer if there are not twice as many real ones)
     inception: bool = False  # FID, KID, precision and recall too; weights are downloaded once
     inception_weights: str = ""  # file of Inception's (FID, KID), where there is no network
     vgg_weights: str = ""  # file of VGG16's (precision, recall), where there is no network
     raw: bool = False  # the generator itself, even if the checkpoint has an average of its weights
     device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
     seed: Seed = 1  # same seed, same figures
-    cache_dir: str = "data/cache"  # where decoded images are kept; may be deleted at any time
-    out_dir: str = "evaluations"  # each call gets a folder of its own in here
+    cache_dir: Place = "data/cache"  # decoded images are kept here; may be deleted any time
+    out_dir: Place = "evaluations"  # each call gets a folder of its own in here
 
 
 REAL = "other real images"

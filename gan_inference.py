@@ -25,7 +25,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from common_tools import RunError, choose_device, remove_module, run_as_script
-from machinery.constants import Count, Seed, check_ranges
+from machinery.constants import Count, Place, Seed, check_ranges
 from machinery.files import new_folder, writing
 from machinery.pictures import save_animation, save_grid, to_pixels
 from sampling import BLOCK, draw_noise, find_checkpoint, generate, load_generator
@@ -51,7 +51,7 @@ class Config:
     save_images: str = ""  # a new folder: each face as a PNG file of its own, and nothing else
 
     # --- where to
-    out_dir: str = "samples"  # each call gets a folder of its own in here: sample1, sample2, ...
+    out_dir: Place = "samples"  # each call gets a folder of its own in here: sample1, sample2, ...
     show: bool = False  # open the pictures in a window too
 
 

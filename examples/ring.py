@@ -17,7 +17,7 @@ from torch import nn
 
 from common_tools import choose_device, run_as_script, set_seed
 from machinery.acceleration import fused_adam
-from machinery.constants import Count, Free, Rate, RunConfig, check_config, train_as_told
+from machinery.constants import Count, Free, Place, Rate, RunConfig, check_config, train_as_told
 from machinery.pictures import picture_of
 from machinery.processes import average_gradients, get_world_size
 from machinery.run import Run
@@ -37,9 +37,7 @@ class Config(RunConfig):
     nz: Count = 8  # length of the latent vector
     width: Count = 128  # of both nets
     lr: Rate = 0.001  # learning rate of both Adam optimizers
-    out_dir: Free[str] = (
-        "log_gan/ring"  # each run gets a folder of its own in here: run1, run2, ...
-    )
+    out_dir: Free[Place] = "log_gan/ring"  # each run gets a folder of its own in here
 
 
 class Ring:

@@ -1,5 +1,6 @@
 """What the user sees of a script: one sentence where something is wrong, signals, a progress bar."""
 
+import io
 import os
 import shlex
 import signal
@@ -64,7 +65,7 @@ class _Patient:
         return self.stream is not None and self.stream.isatty()
 
     def __getattr__(self, name):
-        return getattr(self.stream, name)
+        return getattr(self.stream or io.StringIO(), name)
 
 
 def command_of(config):

@@ -7,6 +7,7 @@ ends in a sentence.
 """
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -43,7 +44,7 @@ Place = Annotated[str, Range("a path", bool)]
 Count = Annotated[int, Range("1 or more", lambda value: value >= 1)]
 OrAll = Annotated[int, Range("0 (all) or more", lambda value: value >= 0)]
 OrNever = Annotated[int, Range("0 (never) or more", lambda value: value >= 0)]
-OrByDevice = Annotated[int, Range("0 (by the device) or more", lambda value: value >= 0)]
+ByDevice = Annotated[int, Range("0 (by the device) or more", lambda value: value >= 0)]
 Seed = Annotated[int, Range("from 0 to 2**32 - 1", lambda value: 0 <= value < 2**32)]
 Share = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
 Below1 = Annotated[float, Range("at least 0 and below 1", lambda value: 0 <= value < 1)]
@@ -64,9 +65,7 @@ class RunConfig:
     out_dir: Free[Place] = RUNS  # each run gets a folder of its own in here: run1, run2, ...
     checkpoint_interval: Free[Count] = 1  # epochs from one checkpoint to the next
     keep_checkpoints: Free[OrAll] = 3  # how many of the newest checkpoints to keep (0: all)
-    log_interval: Free[OrByDevice] = (
-        0  # iterations between looks at the losses (0: 1 on a CPU, else 50)
-    )
+    log_interval: Free[ByDevice] = 0  # iterations between looks at losses (0: 1 on a CPU, else 50)
     tensorboard: Free[bool] = False  # write TensorBoard event files too
     resume: Free[str] = ""  # run folder to go on with, or "latest" for the newest in out_dir
 
@@ -85,6 +84,11 @@ def check_ranges(config):
     kinds = get_type_hints(type(config))
     for name in (field.name for field in fields(config)):
         kind, value, notes = kinds[name], getattr(config, name), metadata(type(config), name)
+        if kind == int | None and value is not None:
+            kind = int
+        if kind is str and isinstance(value, os.PathLike):  # as train() returns one
+            value = os.fspath(value)
+            setattr(config, name, value)
         if kind in TYPES:
             fits = isinstance(value, (int, float) if kind is float else kind)
             if not fits or isinstance(value, bool) != (kind is bool):
@@ -108,8 +112,9 @@ def _check_config(config):
         saved = asdict(saved_config(type(config), config.resume, config.out_dir))
         for name, asked in asdict(config).items():
             if asked != saved[name] and FREE not in metadata(type(config), name):
+                asked, was = ("nothing" if each == "" else each for each in (asked, saved[name]))
                 raise RunError(
-                    f"{name} is {asked}, but {config.resume} was trained with {saved[name]}; "
+                    f"{name} is {asked}, but {config.resume} was trained with {was}; "
                     "leave it as it was or start a new run."
                 )
     with writing(folder):
@@ -136,6 +141,11 @@ def saved_config(config_class, resume, out_dir):
     there is no such run.
     """
     run = find_run(config_class(resume=resume, out_dir=out_dir))
+    if not (run / "config.json").is_file():
+        raise RunError(
+            f"{run} is no run to go on with: it has no config.json; name a run's folder, as "
+            f"{Path(RUNS, 'run1')}."
+        )
     try:
         saved = json.loads((run / "config.json").read_text())
         names = {field.name for field in fields(config_class)}

@@ -62,7 +62,7 @@ def folder_files(folder):
 def is_hidden(path):
     """Whether a path inside a data folder or zip is an unzip tool's rest or begins with a dot."""
     parts = path.replace("\\", "/").split("/")  # Windows tools of old wrote zips with backslashes
-    return any(part == "__MACOSX" or part.startswith(".") for part in parts)
+    return any(part == "__MACOSX" or (part.startswith(".") and part != ".") for part in parts)
 
 
 def ending(path):

@@ -263,9 +263,11 @@ class Run:
             self.written.result()
         if self.stop:
             self.bar.close()
+            one = get_world_size() == 1
+            command = f": {command_of(self.config)}" if one else " the same torchrun command and"
             print(
                 f"Stopped after {self.step:,} iterations, all of it saved. "
-                f"Go on with: {command_of(self.config)} --resume {quoted(self.folder)}"
+                f"Go on with{command} --resume {quoted(self.folder)}"
             )
             raise Stopped(128 + self.stop)
 

@@ -360,3 +360,14 @@ def test_celeba_is_looked_for_as_folder_zip_then_drawn(tmp_path, monkeypatch, ca
     assert find_images("data/img_align_celeba") == "data/img_align_celeba.zip"
     (tmp_path / "data/img_align_celeba").mkdir()
     assert find_images("data/img_align_celeba") == "data/img_align_celeba"
+
+
+def test_a_zip_of_paths_that_begin_at_its_own_folder_is_read_whole(tmp_path):
+    folder = save_images(tmp_path / "faces", 4)
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:  # as "tar -a -cf x.zip ." does it
+        for path in folder.iterdir():
+            archive.writestr(zipfile.ZipInfo(f"./{path.name}"), path.read_bytes())
+    expected, images = (
+        load_faces(source, tmp_path / "cache", 32)[0] for source in (folder, tmp_path / "faces.zip")
+    )
+    assert (images == expected).all() and len(images) == 4

@@ -14,8 +14,10 @@ import pytest
 from conftest import RANDOM, ROOT, assert_same_run, run_script, save_images, states
 
 import gan_demo
+import gan_inference
 from common_tools import RunError
 from gan_demo import saved_config, train
+from gan_inference import sample
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 FLAGS = [
@@ -118,6 +120,23 @@ def test_a_config_that_was_edited_wrongly_is_named(tiny, text):
     path.write_text(json.dumps(saved | edited) if isinstance(edited, dict) and edited else text)
     with pytest.raises(RunError, match=f"^{run} is no run to go on with: its config.json cannot"):
         saved_config(str(run))
+
+
+def test_in_a_notebook_a_path_may_be_a_path(tiny, images):
+    run = train(tiny(data_dir=images, num_epochs=1))
+    again = train(tiny(init_from=run, num_epochs=1, ema_decay=0))
+    (picture,) = sample(gan_inference.Config(path_checkpoint=again, out_dir=again / "samples"))
+    assert picture.exists()
+    for value in ("3", 2.5, True):
+        with pytest.raises(RunError, match=f"walk is {value!r}; it must be a whole number"):
+            sample(gan_inference.Config(path_checkpoint=again, walk=value))
+
+
+@POSIX
+@pytest.mark.parametrize("script", ["gan_demo.py", "gan_inference.py"])
+def test_help_needs_nobody_to_read_it(script):
+    ended = subprocess.run(f"{sys.executable} {ROOT / script} --help >&-", shell=True, check=False)
+    assert ended.returncode == 0
 
 
 def test_training_in_a_thread_changes_nothing_but_signals(tiny):

@@ -81,7 +81,7 @@ gan_demo.py --data-dir images --init-from missing.pkl
 gan_demo.py --data-dir images --init-from several
     several has more than one file of weights in it (a.pkl, b.pth); name one of them.
 gan_demo.py --data-dir images --ngf 16 --init-from weights.pkl
-    the nets of init_from weights.pkl have other sizes than this run's (its generator: nz 8, ngf 8, nc 3); give nz, ngf, ndf, nc and image_size as it has them.
+    the nets of init_from weights.pkl have other sizes than this run's (nz 8, ngf 8, nc 3, image_size 32); give these.
 gan_demo.py --data-dir images  # the loss becomes infinite
     the loss is not finite in epoch 0, iteration 1; the last good checkpoint is not there yet: --resume goes on from there, and if this comes again, start a new run with a lower lr.
 gan_demo.py --data-dir images  # the weights become infinite
@@ -101,7 +101,11 @@ gan_demo.py --resume edited
 gan_demo.py --resume log_gan/run1  # another process trains it
     log_gan/run1 is in use: another process trains it; wait for its end or start a new run.
 gan_demo.py --resume images
-    images is no run to go on with: its config.json cannot be read (...).
+    images is no run to go on with: it has no config.json; name a run's folder, as log_gan/run1.
+gan_demo.py --data-dir images --out-dir images/runs
+    out_dir images/runs lies in data_dir images, so the next run would train on the pictures of this one; name another place for one of them.
+gan_demo.py --resume log_gan/run1 --diffaugment=
+    diffaugment is nothing, but log_gan/run1 was trained with shift; leave it as it was or start a new run.
 gan_demo.py --resume log_gan/run1 --seed 2
     seed is 2, but log_gan/run1 was trained with 1; leave it as it was or start a new run.
 gan_demo.py --resume log_gan/run1 --num-epochs 1
