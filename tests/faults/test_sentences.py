@@ -139,9 +139,9 @@ gan_inference.py --path-checkpoint several
 gan_inference.py --path-checkpoint of_others
     of_others/checkpoint_0_epoch.pkl is no checkpoint of a run: it has no g_model_state_dict; name another one.
 gan_inference.py --path-checkpoint a_whole_net.pkl
-    a_whole_net.pkl is a whole net with its code, which is not run here; where it came from, save its weights alone: net = torch.load('a_whole_net.pkl', weights_only=False); torch.save(net.state_dict(), 'state_dict.pth').
+    a_whole_net.pkl holds a whole net with its code, which is not run here; where it came from, save its weights alone: torch.save(net.state_dict(), 'state_dict.pth'), where net is the net in what torch.load('a_whole_net.pkl', weights_only=False) gives.
 gan_inference.py --path-checkpoint torch_script.pt
-    torch_script.pt is a whole net with its code, which is not run here; where it came from, save its weights alone: net = torch.jit.load('torch_script.pt'); torch.save(net.state_dict(), 'state_dict.pth').
+    torch_script.pt holds a whole net with its code, which is not run here; where it came from, save its weights alone: torch.save(net.state_dict(), 'state_dict.pth'), where net is the net in what torch.jit.load('torch_script.pt') gives.
 gan_inference.py --path-checkpoint weights.safetensors  # safetensors is not installed
     weights.safetensors is a safetensors file; install what opens it: pip install safetensors.
 gan_inference.py --path-checkpoint cut_short.pkl
