@@ -176,6 +176,12 @@ gan_inference.py --path-checkpoint biases.pkl
     biases.pkl holds no DCGAN generator: its convolutions have biases, which a DCGAN's have not.
 gan_inference.py --path-checkpoint without_norms.pkl
     without_norms.pkl holds no DCGAN generator: it has 4 convolutions and 0 other layers, not 4 and 3.
+gan_inference.py --path-checkpoint complex.pkl
+    complex.pkl holds no DCGAN generator: its weights are of torch.complex64, not of real floating point numbers.
+gan_inference.py --path-checkpoint without_numbers.pkl
+    without_numbers.pkl holds no DCGAN generator: it has weights without a number in them.
+gan_demo.py --data-dir images --init-from only_parameters.pkl
+    only_parameters.pkl holds no DCGAN discriminator: Missing key(s) in state_dict: "main.3.running_mean".
 gan_inference.py --path-checkpoint two_widths.pkl
     two_widths.pkl holds no DCGAN generator: ....
 gan_inference.py --path-checkpoint nan.pkl
@@ -251,6 +257,8 @@ gan_inference.py --path-checkpoint weights.safetensors
     weights.safetensors is of a format without checksums; damage would not show.
 gan_inference.py --path-checkpoint two_generators.pkl
     two_generators.pkl has more than one generator in it (netG, netG_ema); netG_ema is taken.
+gan_inference.py --path-checkpoint only_parameters_ema.pkl
+    only_parameters_ema.pkl has more than one generator in it (netG, ema); netG is taken.
 gan_inference.py --path-checkpoint two_generators.pkl --raw
     two_generators.pkl has more than one generator in it (netG, netG_ema); netG is taken.
 """
@@ -420,6 +428,7 @@ def make_images():
 
 def make_weights():
     generator = Generator(8, 8, 3, 32).state_dict()
+    parameters = {name: generator[name] for name, _ in Generator(8, 8, 3, 32).named_parameters()}
     files = {
         "weights": generator,
         "code": Call(eval, "1"),
@@ -434,8 +443,15 @@ def make_weights():
         "nothing": {},
         "biases": generator | {"main.0.bias": torch.zeros(32)},
         "without_norms": {name: generator[name] for name in generator if generator[name].ndim == 4},
+        "complex": {name: value.to(torch.complex64) for name, value in generator.items()},
+        "without_numbers": generator | {"main.0.weight": torch.zeros(0, 32, 4, 4)},
+        "only_parameters": {
+            "netG": generator,
+            "netD": dict(Discriminator(3, 8, 32).named_parameters()),
+        },
         "two_widths": generator | {"main.1.bias": torch.zeros(8)},
         "two_generators": {"netG": generator, "netG_ema": {**generator}},
+        "only_parameters_ema": {"netG": generator, "ema": parameters},
         "another_encoding": doubled(1),
         "copied": copies(torch.Size, (1,) * 100),
         "nan": generator | {"main.0.weight": torch.full((8, 32, 4, 4), torch.nan)},
