@@ -168,9 +168,10 @@ def in_chain(state_dict, out, into):
 def built(cls, state_dict, *sizes, image_size):
     """The net of these sizes with a state dict's weights; ValueError where they are not its own."""
     for parts in (parts for kind in layers_of(state_dict) for parts in kind.values()):
-        if not parts["weight"].is_floating_point():
-            dtype = parts["weight"].dtype
-            raise ValueError(f"its weights are of {dtype}, not of real floating point numbers")
+        for part, value in parts.items():
+            if part != "num_batches_tracked" and not value.is_floating_point():
+                dtype = value.dtype
+                raise ValueError(f"its weights are of {dtype}, not of real floating point numbers")
         if not parts["weight"].numel():
             raise ValueError("it has weights without a number in them")
     try:

@@ -97,7 +97,7 @@ def find_net(path, checkpoint, net, raw=False):
             first_error = first_error or error
     else:
         raise RunError(f"{path} holds no DCGAN {kind}: {first_error}.") from first_error
-    if len(names) > 1 and not OURS.issuperset(names):
+    if len(names) > 1 and not (name == names[0] and OURS.issuperset(names)):
         print(f"{path} has more than one {kind} in it ({few(found)}); {name} is taken.")
     if bad := bad_weight(found[name]):
         raise RunError(f"{path} has weights that are not finite ({bad}); use an earlier one.")

@@ -191,6 +191,9 @@ def test_an_average_without_statistics_is_passed_over(net, capsys):
     found = sampling.find_weights(checkpoint={"net": whole, "ema": average}, **find)
     assert all(torch.equal(found[name], value) for name, value in whole.items())
     assert "(net, ema); net is taken." in capsys.readouterr().out
+    ours = {"g_model_state_dict": whole, "g_ema_model_state_dict": average}
+    sampling.find_weights(checkpoint=ours, **find)
+    assert "g_model_state_dict is taken." in capsys.readouterr().out
     kind = type(net).__name__.lower()
     with pytest.raises(RunError, match=rf"path holds no DCGAN {kind}: Missing key\(s\)"):
         sampling.find_weights(checkpoint={"ema": average}, **find)
@@ -262,6 +265,9 @@ def test_weights_that_are_no_real_numbers_are_refused(trained, tmp_path, dtype):
     torch.save({key: value.to(dtype) for key, value in trained.state_dict().items()}, path)
     with pytest.raises(RunError, match=f"its weights are of {dtype}, not of real floating point"):
         sampling.load_generator(*sampling.find_checkpoint(path))
+    mean = {"main.1.running_mean": trained.state_dict()["main.1.running_mean"].to(dtype)}
+    with pytest.raises(RunError, match=f"its weights are of {dtype}, not of real floating point"):
+        sampling.load_generator("path", trained.state_dict() | mean)
 
 
 @pytest.mark.parametrize("sizes", [(0, 4, 3), (NZ, 0, 3), (NZ, 4, 0)])
