@@ -1,5 +1,6 @@
 """Generator and discriminator of DCGAN (Radford, Metz and Chintala 2016, arXiv:1511.06434)."""
 
+from collections import Counter
 from itertools import pairwise
 
 import torch
@@ -55,7 +56,8 @@ class Generator(nn.Module):
     @staticmethod
     def fits(state_dict):
         """Whether the convolutions of a state dict, of any names, could be a generator's."""
-        return chained(state_dict, out=1, into=0)
+        # In another order, a discriminator read backwards would be one that takes a single number.
+        return chained(state_dict, out=1, into=0, may_be=lambda ws: ws[0].shape[0] != 1)
 
     @classmethod
     def from_state_dict(cls, state_dict):
@@ -63,21 +65,12 @@ class Generator(nn.Module):
 
         Its layers may have any names. Raises ValueError where it is not that of a DCGAN generator.
         """
-        # A generator of n convolutions ends at 2 ** (n + 1) pixels a side.
-        convolutions = [layer["weight"] for layer in layers_of(state_dict)[0].values()]
-        if not convolutions:
-            raise ValueError("it has no convolution weights")
-        nz, (ngf, nc) = convolutions[0].shape[0], convolutions[-1].shape[:2]
-        try:
-            with torch.device("meta"):  # sizes without numbers: strangers' files may claim any
-                generator = cls(nz, ngf, nc, image_size=2 ** (len(convolutions) + 1))
-            generator.load_state_dict(renamed(state_dict, generator), assign=True)
-        except RuntimeError as error:  # torch lists all that differs; the first of it will do
-            first = str(error).splitlines()[:2][-1].strip().partition(', "')[0]
-            raise ValueError(first.rstrip(".")) from error
+        weights = in_chain(state_dict, out=1, into=0)
+        nz, (ngf, nc) = weights[0].shape[0], weights[-1].shape[:2]
+        generator = built(cls, state_dict, nz, ngf, nc, image_size=2 ** (len(weights) + 1))
         if nc not in (1, 3):
             raise ValueError(f"it draws images of {nc} channels, neither 1 nor 3")
-        return generator.float()
+        return generator
 
 
 class Discriminator(nn.Module):
@@ -105,7 +98,14 @@ class Discriminator(nn.Module):
     @staticmethod
     def fits(state_dict):
         """Whether the convolutions of a state dict, of any names, could be a discriminator's."""
-        return chained(state_dict, out=0, into=1)
+        return chained(state_dict, out=0, into=1, may_be=lambda ws: ws[-1].shape[0] == 1)
+
+    @classmethod
+    def from_state_dict(cls, state_dict):
+        """Build the discriminator that a state dict was saved from, as Generator's does."""
+        weights = in_chain(state_dict, out=0, into=1)
+        ndf, nc = weights[0].shape[:2]
+        return built(cls, state_dict, nc, ndf, image_size=2 ** (len(weights) + 1))
 
 
 # --- the nets of others, whose layers have other names
@@ -123,19 +123,69 @@ def layers_of(state_dict):
     return convolutions, {name: layers[name] for name in layers if name not in convolutions}
 
 
-def chained(state_dict, out, into):
+def chained(state_dict, out, into, may_be):
     """Whether its convolutions are 4 x 4, and each takes in as many channels as the one before it
-    gives; out and into are the axes of their weights that tell."""
+    gives: in the order they have, or else in one that may_be says yes to. out and into are the axes
+    of their weights that tell."""
     weights = [layer["weight"] for layer in layers_of(state_dict)[0].values()]
-    return (
-        len(weights) > 1
-        and all(weight.shape[2:] == (4, 4) for weight in weights)
-        and all(one.shape[out] == next_one.shape[into] for one, next_one in pairwise(weights))
-    )
+    if len(weights) < 2 or any(weight.shape[2:] != (4, 4) for weight in weights):
+        return False
+    if follow(weights, out, into):
+        return True
+    weights = in_chain(state_dict, out, into)
+    return follow(weights, out, into) and may_be(weights)
+
+
+def follow(weights, out, into):
+    return all(one.shape[out] == next_one.shape[into] for one, next_one in pairwise(weights))
+
+
+def in_chain(state_dict, out, into):
+    """The weights of its convolutions, each taking in what the one before it gives; if several may
+    come next, the first in the file does. In the file's order if that, or nothing, is a chain."""
+    weights = [layer["weight"] for layer in layers_of(state_dict)[0].values()]
+    if not weights:
+        raise ValueError("it has no convolution weights")
+    if follow(weights, out, into):
+        return weights
+    # An Eulerian path from width to width, each convolution an edge (Hierholzer 1873).
+    leaving = {}
+    for weight in reversed(weights):
+        leaving.setdefault(weight.shape[into], []).append(weight)
+    given = Counter(weight.shape[out] for weight in weights)
+    starts = [width for width in leaving if len(leaving[width]) > given[width]]
+    path, todo = [], [(starts[0] if starts else weights[0].shape[into], None)]
+    while todo:
+        if edges := leaving.get(todo[-1][0]):
+            weight = edges.pop()
+            todo.append((weight.shape[out], weight))
+        else:
+            path.append(todo.pop()[1])
+    path = path[-2::-1]  # without the None of the start
+    return path if len(path) == len(weights) and follow(path, out, into) else weights
+
+
+def built(cls, state_dict, *sizes, image_size):
+    """The net of these sizes with a state dict's weights; ValueError where they are not its own."""
+    for parts in (parts for kind in layers_of(state_dict) for parts in kind.values()):
+        for part, value in parts.items():
+            if part != "num_batches_tracked" and not value.is_floating_point():
+                dtype = value.dtype
+                raise ValueError(f"its weights are of {dtype}, not of real floating point numbers")
+        if not parts["weight"].numel():
+            raise ValueError("it has weights without a number in them")
+    try:
+        with torch.device("meta"):  # sizes without numbers: strangers' files may claim any
+            net = cls(*sizes, image_size=image_size)
+        net.load_state_dict(renamed(state_dict, net), assign=True)
+        return net.float()
+    except RuntimeError as error:  # torch lists all that differs; the first of it will do
+        first = str(error).splitlines()[:2][-1].strip().partition(', "')[0]
+        raise ValueError(first.rstrip(".")) from error
 
 
 def renamed(state_dict, net):
-    """A state dict under the names of net's: its convolutions and its other layers, each in order.
+    """A state dict under the names of net's: each layer of net's gets the first that has its shape.
 
     Raises ValueError where it has more or fewer of them, or convolutions with biases.
     """
@@ -147,9 +197,12 @@ def renamed(state_dict, net):
         raise ValueError(
             "it has {} convolutions and {} other layers, not {} and {}".format(*counts)
         )
-    return {
-        f"{layer}.{part}": value
-        for kind, others in zip(ours, theirs)
-        for layer, parts in zip(kind, others.values())
-        for part, value in parts.items()
-    }
+    names = {}
+    for kind, others in zip(ours, theirs):
+        left = [*others.values()]
+        for layer, parts in kind.items():
+            shape = parts["weight"].shape
+            fitting = [number for number, each in enumerate(left) if each["weight"].shape == shape]
+            taken = left.pop(fitting[0] if fitting else 0)
+            names |= {f"{layer}.{part}": value for part, value in taken.items()}
+    return names

@@ -17,7 +17,7 @@ from machinery.console import RunError
 from machinery.constants import RUNS
 
 RELEASED = Path(__file__).parent / "checkpoints"
-SUFFIXES = (".pkl", ".pth", ".pt", ".ckpt", ".safetensors")  # of files of weights, in a folder
+SUFFIXES = (".pkl", ".pth", ".pt", ".ckpt", ".bin", ".tar", ".safetensors")  # of files of weights
 OURS = {"g_ema_model_state_dict", "g_model_state_dict", "d_model_state_dict"}
 DEEPEST = 8  # how many keys may lead to the weights
 BLOCK = 64  # noises drawn at a time, so that a seed's n-th face is the same for any number of them
@@ -59,8 +59,8 @@ def load_generator(path, checkpoint, raw=False):
     checkpoint: what the file holds; the weights may lie anywhere in it, under any names.
     Raises RunError where there is none, or its weights are not finite.
     """
-    state_dict = find_weights(path, checkpoint, Generator, raw)
-    if state_dict is None:
+    generator = find_net(path, checkpoint, Generator, raw)
+    if generator is None:
         keys = few(
             name_of((*place, key))
             for place, each in dicts_in(checkpoint)
@@ -68,28 +68,40 @@ def load_generator(path, checkpoint, raw=False):
             if not (isinstance(each[key], (dict, list, tuple)) and each[key])
         )
         raise RunError(f"{path} has no DCGAN generator in it; its keys are {keys or 'none'}.")
-    try:
-        return Generator.from_state_dict(state_dict)
-    except ValueError as error:
-        raise RunError(f"{path} holds no DCGAN generator: {error}.") from error
+    return generator
 
 
-def find_weights(path, checkpoint, net, raw=False):
-    """The state dict of a net, Generator or Discriminator, in what the file at path holds; or None.
+def find_weights(path, checkpoint, net):
+    """The state dict of find_net's, or None."""
+    found = find_net(path, checkpoint, net)
+    return found and found.state_dict()
 
-    If there are several, it is an average, unless raw; then one of our names; then the first.
-    Raises RunError where a weight is not finite.
+
+def find_net(path, checkpoint, net, raw=False):
+    """The net, Generator or Discriminator, that the file at path holds; None if it has none.
+
+    If there are several, it is an average, unless raw; then one of our names; then the first. One
+    that cannot be built, an average without BatchNorm's statistics say, is passed over.
+    Raises RunError where none can be built, or a weight is not finite.
     """
     found = nets_in(checkpoint, net.fits)
     if not found:
         return None
     names = sorted(found, key=lambda name: (is_average(name) == raw, name not in OURS))
-    if len(names) > 1 and not OURS.issuperset(names):
-        kind = net.__name__.lower()
-        print(f"{path} has more than one {kind} in it ({few(found)}); {names[0]} is taken.")
-    if bad := bad_weight(found[names[0]]):
+    kind, first_error = net.__name__.lower(), None
+    for name in names:
+        try:
+            built = net.from_state_dict(found[name])
+            break
+        except ValueError as error:
+            first_error = first_error or error
+    else:
+        raise RunError(f"{path} holds no DCGAN {kind}: {first_error}.") from first_error
+    if len(names) > 1 and not (name == names[0] and OURS.issuperset(names)):
+        print(f"{path} has more than one {kind} in it ({few(found)}); {name} is taken.")
+    if bad := bad_weight(found[name]):
         raise RunError(f"{path} has weights that are not finite ({bad}); use an earlier one.")
-    return found[names[0]]
+    return built
 
 
 def is_average(name):

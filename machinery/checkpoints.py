@@ -124,8 +124,9 @@ def check_archive(path):
                 say_no_checksums(path)
     except WholeNet as error:
         raise RunError(
-            f"{path} is a whole net with its code, which is not run here; where it came from, save "
-            f"its weights alone: net = {opener}; torch.save(net.state_dict(), 'state_dict.pth')."
+            f"{path} holds a whole net with its code, which is not run here; where it came from, "
+            "save its weights alone: torch.save(net.state_dict(), 'state_dict.pth'), where net is "
+            f"the net in what {opener} gives."
         ) from error
 
 
@@ -169,7 +170,11 @@ def not_finite(checkpoint):
 
 def bad_weight(state_dict):
     """The name of a weight or statistic that is not finite; None if there is none."""
-    return next((name for name, value in state_dict.items() if not value.isfinite().all()), None)
+    for name, value in state_dict.items():
+        value = value.float() if value.itemsize == 1 else value  # torch has no isfinite for float8
+        if not value.isfinite().all():
+            return name
+    return None
 
 
 def is_state_dict(value):

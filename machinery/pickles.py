@@ -6,8 +6,8 @@ import re
 # What torch.load may make of a pickle. With weights_only=True it allows more, none of it harmful but
 # for a call that takes gigabytes of memory, such as bytearray(10**11).
 HARMLESS = re.compile(
-    r"collections (OrderedDict|Counter)|torch._utils _rebuild_(tensor|tensor_v2|parameter)"
-    r"|torch (\w+Storage|Size|device|b?float\d+|u?int\d+|bool)|_codecs encode|__builtin__ set"
+    r"collections (OrderedDict|Counter)|torch._utils _rebuild_(tensor|tensor_v[23]|parameter)"
+    r"|torch (\w+Storage|Size|device|b?float\d+|float8_\w+|u?int\d+|bool)|_codecs encode|__builtin__ set"
 )
 PATHS = "PosixPath WindowsPath PurePosixPath PureWindowsPath"
 # What others keep beside their weights. Nothing of it is made: an Ignored stands for each.
@@ -73,14 +73,16 @@ class Rehearsal(pickle._Unpickler):  # in C it would take memory for any number 
             self.copied += sum(len(each) for each in arguments if hasattr(each, "__len__"))
             return Ignored()
 
+        if asked == "torch.storage UntypedStorage":  # what float8 is kept in; not to be called
+            return Ignored()
         if HARMLESS.fullmatch(asked):
             return call
         if asked not in IGNORED_NAMES:
             self.strange.append(asked)
         return Ignored
 
-    def persistent_load(self, _):
-        return Ignored()
+    def persistent_load(self, saved):  # numbers; before torch 1.6 the classes of nets as well
+        return Ignored if isinstance(saved, tuple) and saved[:1] == ("module",) else Ignored()
 
 
 def check_pickle(file):

@@ -184,6 +184,99 @@ def test_of_several_generators_ours_go_first(trained, capsys):
     assert capsys.readouterr().out == ""  # nothing to choose, or as the README has it
 
 
+@pytest.mark.parametrize("net", [Generator(NZ, 4), Discriminator(ndf=4)])
+def test_an_average_without_statistics_is_passed_over(net, capsys):
+    whole, average = net.state_dict(), dict(net.named_parameters())
+    find = {"path": "path", "net": type(net)}
+    found = sampling.find_weights(checkpoint={"net": whole, "ema": average}, **find)
+    assert all(torch.equal(found[name], value) for name, value in whole.items())
+    assert "(net, ema); net is taken." in capsys.readouterr().out
+    ours = {"g_model_state_dict": whole, "g_ema_model_state_dict": average}
+    sampling.find_weights(checkpoint=ours, **find)
+    assert "g_model_state_dict is taken." in capsys.readouterr().out
+    kind = type(net).__name__.lower()
+    with pytest.raises(RunError, match=rf"path holds no DCGAN {kind}: Missing key\(s\)"):
+        sampling.find_weights(checkpoint={"ema": average}, **find)
+
+
+def in_order(net, order):
+    """A net's state dict with its layers in another order, as text or backwards or at random."""
+    names = sorted(net.state_dict())
+    if order == "backwards":
+        names.reverse()
+    if order == "shuffled":
+        random.Random(1).shuffle(names)
+    return {name: net.state_dict()[name] for name in names}
+
+
+@pytest.mark.parametrize("order", ["as text", "backwards", "shuffled"])
+@pytest.mark.parametrize("nz", [NZ, 16, 32])  # also as wide as another layer
+def test_nets_are_found_whatever_the_order_of_their_layers(nz, order):
+    nets = {"netD": Discriminator(ndf=4), "netG": Generator(nz, 4)}
+    for net in nets.values():
+        for norm in (layer for layer in net.main if isinstance(layer, torch.nn.BatchNorm2d)):
+            torch.nn.init.normal_(norm.weight)
+    checkpoint = {name: in_order(net, order) for name, net in nets.items()}
+    flat = {f"{name}.{key}": checkpoint[name][key] for name in nets for key in checkpoint[name]}
+    for each in (checkpoint, flat):
+        for net in nets.values():
+            found = sampling.find_weights("path", each, type(net))
+            assert all(torch.equal(found[name], value) for name, value in net.state_dict().items())
+        assert len(sampling.nets_in(each, Generator.fits)) == 1
+        assert len(sampling.nets_in(each, Discriminator.fits)) == 1
+
+
+def test_safetensors_whose_names_are_not_in_order_are_opened(trained, tmp_path):
+    names = dict(
+        zip(
+            ["0", "1", "3", "4", "6", "7", "9", "10", "12"],
+            ["stem", "bn1", "up", "b2", "mid", "a", "c", "d", "a_last"],
+        )
+    )
+    net = {
+        f"{names[key.split('.')[0]]}.{key.split('.')[1]}": value
+        for key, value in trained.main.state_dict().items()
+    }
+    save_file(net, tmp_path / "net.safetensors")
+    taken = sampling.load_generator(*sampling.find_checkpoint(tmp_path / "net.safetensors"))
+    noise = torch.randn(4, NZ, 1, 1)
+    assert torch.equal(generate(taken, noise), generate(trained, noise))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float16])
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+def test_weights_of_fewer_bits_are_made_floats(trained, tmp_path, dtype, name):
+    few = {
+        key: value.to(dtype) if value.is_floating_point() else value
+        for key, value in trained.state_dict().items()
+    }
+    (save_file if "safe" in name else torch.save)(few, tmp_path / name)
+    taken = sampling.load_generator(*sampling.find_checkpoint(tmp_path / name)).state_dict()
+    assert all(torch.equal(taken[key], few[key].to(taken[key].dtype)) for key in few)
+    assert taken["main.0.weight"].dtype == torch.float32
+    few["main.3.weight"] = torch.full((32, 16, 4, 4), torch.nan).to(dtype)
+    with pytest.raises(RunError, match=r"not finite \(main.3.weight\)"):
+        sampling.load_generator("path", few)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int8, torch.int64, torch.bool])
+def test_weights_that_are_no_real_numbers_are_refused(trained, tmp_path, dtype):
+    path = tmp_path / "net.pth"
+    torch.save({key: value.to(dtype) for key, value in trained.state_dict().items()}, path)
+    with pytest.raises(RunError, match=f"its weights are of {dtype}, not of real floating point"):
+        sampling.load_generator(*sampling.find_checkpoint(path))
+    mean = {"main.1.running_mean": trained.state_dict()["main.1.running_mean"].to(dtype)}
+    with pytest.raises(RunError, match=f"its weights are of {dtype}, not of real floating point"):
+        sampling.load_generator("path", trained.state_dict() | mean)
+
+
+@pytest.mark.parametrize("sizes", [(0, 4, 3), (NZ, 0, 3), (NZ, 4, 0)])
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_weights_without_numbers_are_refused(sizes):
+    with pytest.raises(RunError, match="holds no DCGAN generator: it has weights without a number"):
+        sampling.load_generator("path", Generator(*sizes).state_dict())
+
+
 def test_the_search_for_a_generator_ends_whatever_a_file_holds():
     deep, loop = {}, {"\ud800\33": 1}
     loop["loop"] = [loop]
@@ -249,8 +342,9 @@ def test_a_run_folder_gives_its_newest_checkpoint(trained, tmp_path, call):
     assert np.array_equal(picture, grid_of(trained))
 
 
-def test_a_folder_gives_the_one_file_of_weights_in_it(trained, tmp_path, call):
-    save_checkpoint(FORMATS["netG and netD"](trained), tmp_path / "released/celeba.pkl")
+@pytest.mark.parametrize("name", ["celeba.pkl", "pytorch_model.bin", "model_best.pth.tar"])
+def test_a_folder_gives_the_one_file_of_weights_in_it(trained, tmp_path, call, name):
+    save_checkpoint(FORMATS["netG and netD"](trained), tmp_path / "released" / name)
     (tmp_path / "released/README.md").touch()
     assert call(run_main, "--path-checkpoint", tmp_path / "released", "--num-img", "4")[0] == 0
     picture = np.asarray(Image.open(tmp_path / "samples/sample1/faces.png"))

@@ -155,6 +155,10 @@ HOSTILE = {
         {"epoch": Call(bytearray, 20 * 10**9)}, _use_new_zipfile_serialization=False
     ),
     "40 GB of numbers": lambda: saved({"epoch": Call(torch.FloatTensor, 10**10)}),
+    "20 GB of storage": lambda: saved({"epoch": Call(torch.UntypedStorage, 20 * 10**9)}),
+    "20 GB as float8": lambda: saved(
+        {"main.0.weight": torch.zeros(1).to(torch.float8_e5m2).expand(2 * 10**6, 10**3, 4, 4)}
+    ),
     "a number as a billion weights": lambda: saved(
         {"main.0.weight": torch.zeros(1).expand(10**6, 10**3, 4, 4)}
     ),
@@ -223,6 +227,18 @@ def test_a_hostile_checkpoint_is_refused_without_effect(tmp_path, monkeypatch, n
     assert str(path) in str(error.value) and "\n" not in str(error.value)
     assert most_memory() - before < 200 * 2**20
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before torch 1.6"])
+@pytest.mark.parametrize("around", ["bare", "in a dict", "in a tuple"])
+def test_a_whole_net_is_told_from_damage(tmp_path, zipped, around):
+    net = Generator(4, 2, 1, 32)
+    optimizer = torch.optim.Adam(net.parameters())
+    content = {"bare": net, "in a dict": {"epoch": 3, "model": net}, "in a tuple": (net, optimizer)}
+    data = saved(content[around], _use_new_zipfile_serialization=zipped)
+    (tmp_path / "whole.pth").write_bytes(data)
+    with pytest.raises(RunError, match=r"holds a whole net with its code.*torch\.save\(net\."):
+        load_file(tmp_path / "whole.pth")
 
 
 def test_what_lies_beside_the_weights_is_not_made(whole, tmp_path):

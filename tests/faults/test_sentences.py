@@ -143,9 +143,9 @@ gan_inference.py --path-checkpoint several
 gan_inference.py --path-checkpoint of_others
     of_others/checkpoint_0_epoch.pkl is no checkpoint of a run: it has no g_model_state_dict; name another one.
 gan_inference.py --path-checkpoint a_whole_net.pkl
-    a_whole_net.pkl is a whole net with its code, which is not run here; where it came from, save its weights alone: net = torch.load('a_whole_net.pkl', weights_only=False); torch.save(net.state_dict(), 'state_dict.pth').
+    a_whole_net.pkl holds a whole net with its code, which is not run here; where it came from, save its weights alone: torch.save(net.state_dict(), 'state_dict.pth'), where net is the net in what torch.load('a_whole_net.pkl', weights_only=False) gives.
 gan_inference.py --path-checkpoint torch_script.pt
-    torch_script.pt is a whole net with its code, which is not run here; where it came from, save its weights alone: net = torch.jit.load('torch_script.pt'); torch.save(net.state_dict(), 'state_dict.pth').
+    torch_script.pt holds a whole net with its code, which is not run here; where it came from, save its weights alone: torch.save(net.state_dict(), 'state_dict.pth'), where net is the net in what torch.jit.load('torch_script.pt') gives.
 gan_inference.py --path-checkpoint weights.safetensors  # safetensors is not installed
     weights.safetensors is a safetensors file; install what opens it: pip install safetensors.
 gan_inference.py --path-checkpoint cut_short.pkl
@@ -180,6 +180,12 @@ gan_inference.py --path-checkpoint biases.pkl
     biases.pkl holds no DCGAN generator: its convolutions have biases, which a DCGAN's have not.
 gan_inference.py --path-checkpoint without_norms.pkl
     without_norms.pkl holds no DCGAN generator: it has 4 convolutions and 0 other layers, not 4 and 3.
+gan_inference.py --path-checkpoint complex.pkl
+    complex.pkl holds no DCGAN generator: its weights are of torch.complex64, not of real floating point numbers.
+gan_inference.py --path-checkpoint without_numbers.pkl
+    without_numbers.pkl holds no DCGAN generator: it has weights without a number in them.
+gan_demo.py --data-dir images --init-from only_parameters.pkl
+    only_parameters.pkl holds no DCGAN discriminator: Missing key(s) in state_dict: "main.3.running_mean".
 gan_inference.py --path-checkpoint two_widths.pkl
     two_widths.pkl holds no DCGAN generator: ....
 gan_inference.py --path-checkpoint nan.pkl
@@ -255,6 +261,8 @@ gan_inference.py --path-checkpoint weights.safetensors
     weights.safetensors is of a format without checksums; damage would not show.
 gan_inference.py --path-checkpoint two_generators.pkl
     two_generators.pkl has more than one generator in it (netG, netG_ema); netG_ema is taken.
+gan_inference.py --path-checkpoint only_parameters_ema.pkl
+    only_parameters_ema.pkl has more than one generator in it (netG, ema); netG is taken.
 gan_inference.py --path-checkpoint two_generators.pkl --raw
     two_generators.pkl has more than one generator in it (netG, netG_ema); netG is taken.
 """
@@ -424,6 +432,7 @@ def make_images():
 
 def make_weights():
     generator = Generator(8, 8, 3, 32).state_dict()
+    parameters = {name: generator[name] for name, _ in Generator(8, 8, 3, 32).named_parameters()}
     files = {
         "weights": generator,
         "code": Call(eval, "1"),
@@ -438,8 +447,15 @@ def make_weights():
         "nothing": {},
         "biases": generator | {"main.0.bias": torch.zeros(32)},
         "without_norms": {name: generator[name] for name in generator if generator[name].ndim == 4},
+        "complex": {name: value.to(torch.complex64) for name, value in generator.items()},
+        "without_numbers": generator | {"main.0.weight": torch.zeros(0, 32, 4, 4)},
+        "only_parameters": {
+            "netG": generator,
+            "netD": dict(Discriminator(3, 8, 32).named_parameters()),
+        },
         "two_widths": generator | {"main.1.bias": torch.zeros(8)},
         "two_generators": {"netG": generator, "netG_ema": {**generator}},
+        "only_parameters_ema": {"netG": generator, "ema": parameters},
         "another_encoding": doubled(1),
         "copied": copies(torch.Size, (1,) * 100),
         "nan": generator | {"main.0.weight": torch.full((8, 32, 4, 4), torch.nan)},
