@@ -1,5 +1,6 @@
 """From a checkpoint to faces: the generator that it holds, noise, and what the one makes of the other."""
 
+import re
 from itertools import islice
 from pathlib import Path
 
@@ -105,7 +106,9 @@ def find_net(path, checkpoint, net, raw=False):
 
 
 def is_average(name):
-    return any(word in name.lower() for word in ("ema", "avg", "average"))
+    """Whether a name says so, in a word of its own: "female" has an ema in it, too."""
+    words = {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)}
+    return bool({"ema", "avg", "average", "averaged"} & words)
 
 
 def nets_in(checkpoint, fits):

@@ -479,3 +479,10 @@ def test_a_file_that_another_process_finishes_meanwhile_is_no_obstacle(tmp_path,
 def test_the_device_is_the_one_asked_for():
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_an_average_is_told_by_a_word_of_its_name():
+    for name in ("g_ema_model_state_dict", "netG.avg", "generatorEMA", "averaged_model", "Ema0"):
+        assert sampling.is_average(name)
+    for name in ("female", "training_schema.net", "netG", "savage"):
+        assert not sampling.is_average(name)
