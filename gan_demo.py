@@ -203,7 +203,8 @@ def train(config: Config) -> Path:
 
     iterate = captured(iterate, device)
 
-    # What a checkpoint holds, and what Run restores if there is a run to go on with
+    # What a checkpoint holds (beside its place in the run), and what Run restores if there is a run
+    # to go on with. Another net: docs/from-the-chapter.md
     parts = {"g_model": generator, "d_model": discriminator}
     parts |= {"g_optimizer": optimizer_g, "d_optimizer": optimizer_d}
     if average:
