@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from common_tools import RunError, choose_device, run_as_script, set_seed
-from dcgan import IMAGE_SIZES, Discriminator, Generator, renamed
+from dcgan import IMAGE_SIZES, Discriminator, Generator
 from machinery import constants
 from machinery.acceleration import autocast, captured, fused_adam
 from machinery.batches import FaceBatches, to_images
@@ -245,10 +245,10 @@ def initial_weights(generator, discriminator, path):
     try:
         generator.load_state_dict(source.state_dict())
         if weights_d:
-            discriminator.load_state_dict(renamed(weights_d, discriminator))
+            discriminator.load_state_dict(weights_d)
         else:
             print(f"{path} has no discriminator; this run's starts from random weights.")
-    except (RuntimeError, ValueError) as error:
+    except RuntimeError as error:
         layers = [layer for layer in source.main if hasattr(layer, "in_channels")]
         sizes = f"nz {layers[0].in_channels}, ngf {layers[-1].in_channels}, "
         sizes += f"nc {layers[-1].out_channels}, image_size {2 ** (len(layers) + 1)}"
