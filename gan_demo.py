@@ -89,7 +89,7 @@ class Config(RunConfig):
     ema_decay: Below1 = 0.999  # draw with a moving average of G's weights, of this decay (0: none)
     lr_decay_epochs: OrNever = 0  # epochs after which lr falls to a tenth, and again (0: never)
     init_from: str = ""  # file or folder whose weights to start from, instead of random ones
-    bf16: Free[bool] = True  # compute in bfloat16 on GPUs that have it
+    bf16: Free[bool] = True  # compute in bfloat16 on GPUs and CPUs that have units for it
 
     # How runs were trained whose config.json is from before there were these constants.
     OLDER: ClassVar = {"diffaugment": "", "ema_decay": 0.0, "lr_d": 0.0, "lr_decay_epochs": 0}

@@ -1,4 +1,4 @@
-"""What makes a training step fast on a GPU."""
+"""What makes a training step fast."""
 
 import torch
 
@@ -6,9 +6,24 @@ from machinery.console import RunError
 
 
 def autocast(device, bf16):
-    """A context in which the nets compute in bfloat16, if bf16 is set and the GPU can; else none."""
-    usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, torch.bfloat16, enabled=bf16 and usable)
+    """A context in which the nets compute in bfloat16, if bf16 is set and the device has units for it.
+
+    Weights, optimizers and BatchNorm's statistics stay float32.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=bf16 and has_bf16(device.type))
+
+
+def has_bf16(kind):
+    """Whether a kind of device ("cuda", "cpu", ...) computes in bfloat16 by itself, here.
+
+    On a CPU without such units PyTorch would emulate them, at a fraction of float32's speed.
+    """
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind == "cpu":
+        units = getattr(torch.cpu, "get_capabilities", dict)()  # not all versions can tell
+        return any(units.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False
 
 
 def fused_adam(net, lr, beta1):
