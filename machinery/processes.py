@@ -82,6 +82,8 @@ def joined_processes():
         yield False
         return
     store, rank, world_size = next(dist.rendezvous("env://"))
+    if store.check(["a mistake"]):
+        sys.exit(2)  # what was wrong before will be wrong again
     generation = _generation(store, rank, world_size)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo",
@@ -89,8 +91,6 @@ def joined_processes():
         rank=rank,
         world_size=world_size,
     )
-    if store.check(["a mistake"]):
-        sys.exit(2)  # what was wrong before will be wrong again
     try:
         with redirect_stdout(None if rank else sys.stdout):
             yield generation > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
