@@ -52,6 +52,7 @@ from sampling import find_checkpoint, find_weights, generate, load_generator
 
 ImageSize = Annotated[int, one_of({size: str(size) for size in IMAGE_SIZES})]
 Channels = Annotated[int, one_of({1: "1 (gray)", 3: "3 (RGB)"})]
+Weight = Annotated[float, Range("0 (does not) or more", lambda weight: weight >= 0)]
 RateOfD = Annotated[float, Range("0 (lr) or more, and at most 1", lambda rate: 0 <= rate <= 1)]
 
 
@@ -78,27 +79,31 @@ class Config(RunConfig):
     ndf: Count = 64  # width of the discriminator (128 in the chapter's good run)
 
     # --- training
-    num_epochs: Free[Count] = 20  # times through all the images
-    batch_size: Count = 10  # images in one iteration (of each process, under torchrun)
+    num_epochs: Free[Count] = 32  # times through all the images
+    batch_size: Count = 16  # images in one iteration (of each process, under torchrun)
     lr: Rate = 0.0002  # learning rate of both Adam optimizers
     lr_d: RateOfD = 0.0  # that of D's, if it is to be another one (0: lr)
     beta1: Below1 = 0.5  # Adam's first beta (the second is 0.999)
     real_label: Share = 0.9  # target for real images, G's for its own (below 1: label smoothing)
     fake_label: Share = 0.0  # D's target for generated images (0.1: label smoothing)
     diffaugment: Policy = "shift"  # changes D sees: color, translation, cutout, shift; with commas
+    match_contrast: Weight = 10.0  # holds G's colors and contrast to real ones (0: does not)
     ema_decay: Below1 = 0.999  # draw with a moving average of G's weights, of this decay (0: none)
     lr_decay_epochs: OrNever = 0  # epochs after which lr falls to a tenth, and again (0: never)
     init_from: str = ""  # file or folder whose weights to start from, instead of random ones
     bf16: Free[bool] = True  # compute in bfloat16 on GPUs and CPUs that have units for it
 
     # How runs were trained whose config.json is from before there were these constants.
-    OLDER: ClassVar = {"diffaugment": "", "ema_decay": 0.0, "lr_d": 0.0, "lr_decay_epochs": 0}
+    OLDER: ClassVar = {
+        "diffaugment": "", "ema_decay": 0.0, "lr_d": 0.0, "lr_decay_epochs": 0, "match_contrast": 0.0,
+    }  # fmt: skip
 
 
 # The chapter's own training, as --recipe chapter gives it; its public script lets lr fall.
 CHAPTER = {
-    "horizontal_flip": False, "batch_size": 64, "lr": 0.0002, "lr_d": 0.0, "beta1": 0.5,
-    "real_label": 1.0, "fake_label": 0.0, "diffaugment": "", "ema_decay": 0.0, "lr_decay_epochs": 8,
+    "horizontal_flip": False, "num_epochs": 20, "batch_size": 64, "lr": 0.0002, "lr_d": 0.0,
+    "beta1": 0.5, "real_label": 1.0, "fake_label": 0.0, "diffaugment": "", "match_contrast": 0.0,
+    "ema_decay": 0.0, "lr_decay_epochs": 8,
 }  # fmt: skip
 
 METRICS = {  # of an iteration: in metrics.csv and in the curves
@@ -124,7 +129,8 @@ def train_step(real, noise, generator, discriminator, optimizer_g, optimizer_d, 
 
     # (1) D: tell real from fake; two passes, so that BatchNorm sees the two batches apart
     with half:
-        fake = augment(generator(noise), config.diffaugment)
+        drawn = generator(noise)
+        fake = augment(drawn, config.diffaugment)
         logits_real = discriminator(augment(real, config.diffaugment), logits=True)
         logits_fake = discriminator(fake.detach(), logits=True)
     loss_d = loss(logits_real, config.real_label) + loss(logits_fake, config.fake_label)
@@ -136,15 +142,28 @@ def train_step(real, noise, generator, discriminator, optimizer_g, optimizer_d, 
     # (2) G: make the updated D take the same fakes for real; D itself is frozen
     with half:
         logits_after = discriminator(fake, logits=True)
-    loss_g = loss(logits_after, config.real_label)
+    loss_g = total_g = loss(logits_after, config.real_label)
+    if config.match_contrast:  # D's BatchNorm takes both out of a batch, so D cannot see them
+        total_g = loss_g + config.match_contrast * contrast_loss(drawn, real)
     optimizer_g.zero_grad()
-    loss_g.backward(inputs=list(generator.parameters()))  # no others get gradients
+    total_g.backward(inputs=list(generator.parameters()))  # no others get gradients
     average_gradients(generator)
     optimizer_g.step()
 
     judged = (logits_real, logits_fake, logits_after)
     probabilities = [logits.to(real.dtype).sigmoid().mean() for logits in judged]
     return torch.stack([loss_d, loss_g, *probabilities]).detach()
+
+
+def contrast_loss(images, real):
+    """How far mean and standard deviation lie from those of real images, squared: over the channels.
+
+    images, real: (N, C, H, W) in [-1, 1]. Returns the mean over the C channels, a scalar.
+    """
+    found, wanted = (
+        torch.stack(torch.std_mean(batch, dim=(0, 2, 3))) for batch in (images.to(real.dtype), real)
+    )
+    return (found - wanted).square().sum(0).mean()
 
 
 def train(config: Config) -> Path:

@@ -2,11 +2,12 @@
 
 python benchmarks/recipe_study.py                                  # 2,000 faces, 20 epochs, ngf 64
 python benchmarks/recipe_study.py --seeds 3 --inception
+python benchmarks/recipe_study.py --seeds 3 --attributes list_attr_celeba.txt --only chapter,default
 
 Trains the chapter's recipe, then the same with one thing changed at a time, then the default recipe
-and that with one thing changed. Every run sees as many images, and each is measured twice, with and
-without the average of its weights, against real images that no run has seen, as gan_evaluate.py does.
-The table gives the mean over the seeds and half of how far they lie apart; the picture sets the first
+and that with one thing changed. Each is measured twice, with and without the average of its weights,
+against real images that no run has seen, as gan_evaluate.py does; with CelebA's attributes at hand by
+face_distance.py too. The table gives the mean over the seeds and half of how far they lie apart; the picture sets the first
 9 faces of each side by side (seed 1, not chosen).
 
 The runs stay in out_dir: an interrupted study goes on where it was, one with more seeds trains only
@@ -19,6 +20,7 @@ from statistics import mean
 
 import numpy as np
 import tyro
+from face_distance import make_distance
 from matplotlib.figure import Figure
 from setting import describe_machine, print_table
 
@@ -38,10 +40,11 @@ class Config:
     data_dir: str = f"{CELEBA_DIR}.zip"  # folder or .zip of faces
     max_images: int = 2000  # train on the first so many
     num_img: int = 2000  # compare so many drawn faces with as many of the others
-    num_epochs: int = 20  # times through the images
+    num_epochs: int = 0  # times through the images (0: each recipe's own number)
     width: int = 64  # ngf and ndf
     seeds: int = 1  # runs of each recipe, with seeds 1, 2, ...
     only: str = ""  # names of recipes, separated by commas; empty: all
+    attributes: str = ""  # CelebA's list_attr_celeba.txt, of the images in data_dir: face distance
     inception: bool = False  # FID, KID, precision and recall too
     inception_weights: str = ""  # file of Inception's (FID, KID), where there is no network
     vgg_weights: str = ""  # file of VGG16's (precision, recall), where there is no network
@@ -65,7 +68,8 @@ RECIPES = {
     "shift": {"diffaugment": "shift"},
     "DiffAugment": {"diffaugment": "color,translation"},
     "default": DEFAULT,
-    "default with batch 8": DEFAULT | {"batch_size": 8},
+    "default with batch 10": DEFAULT | {"batch_size": 10},
+    "default without match_contrast": DEFAULT | {"match_contrast": 0.0},
     "default without shift": DEFAULT | {"diffaugment": ""},
 }
 
@@ -75,10 +79,11 @@ def trained(recipe, config, seed):
     out_dir = Path(config.out_dir, f"{recipe} seed {seed}".replace(" ", "_"))
     begun = [run for _, run in numbered(out_dir, "run") if checkpoint_paths(run)]
     changes = CHAPTER | RECIPES[recipe] | {"ema_decay": gan_demo.Config.ema_decay}
+    if config.num_epochs:
+        changes["num_epochs"] = config.num_epochs
     settings = gan_demo.Config(
         data_dir=config.data_dir,
         max_images=config.max_images,
-        num_epochs=config.num_epochs,
         ngf=config.width,
         ndf=config.width,
         seed=seed,
@@ -107,7 +112,12 @@ def main(config: Config):
             f"twice num_img {config.num_img}."
         )
     order = np.random.default_rng(1).permutation(len(unseen))[: 2 * config.num_img]
-    real, others = (unseen[half] for half in np.split(order, 2))
+    halves = np.split(len(images) - len(unseen) + order, 2)
+    real, others = (images[half] for half in halves)
+    face_distance = None
+    if config.attributes:
+        place = Path(config.out_dir, "face_net.pt")
+        face_distance = make_distance(config.attributes, config.data_dir, images, halves, place)
 
     # Train
     seeds = range(1, config.seeds + 1)
@@ -120,6 +130,8 @@ def main(config: Config):
     def measure(pixels):
         distances = figures.swd(figures.descriptors(pixels), real_points)
         found = {"SWD": mean(distances.values()), "contrast": figures.contrast(pixels)}
+        if face_distance:
+            found["face distance"] = face_distance(pixels)
         return found | (features.feature_figures(pixels, real, nets, config) if nets else {})
 
     floor = measure(others)

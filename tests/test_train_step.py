@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 
 import gan_demo
@@ -9,7 +10,7 @@ from dcgan import Discriminator, Generator
 from gan_demo import CHAPTER, Config, train_step
 
 
-def chapter_iteration(real, noise, netG, netD, real_label, fake_label, lr, beta1):
+def chapter_iteration(real, noise, netG, netD, real_label, fake_label, lr, beta1, match=0):
     """Plain torch: probabilities, BCELoss, torch.autograd.grad, and Adam's first step by hand."""
     bce = torch.nn.BCELoss()
 
@@ -31,11 +32,18 @@ def chapter_iteration(real, noise, netG, netD, real_label, fake_label, lr, beta1
     gradients_d = adam_first_step(netD, loss_d)
     p_after = netD(fake).view(-1)
     loss_g = bce(p_after, label(real_label))
-    adam_first_step(netG, loss_g)
+    total_g = loss_g
+    for channel in range(3):
+        of_fake, of_real = fake[:, channel].flatten(), real[:, channel].flatten()
+        means = of_fake.mean() - of_real.mean()
+        deviations = of_fake.var() ** 0.5 - of_real.var() ** 0.5
+        total_g = total_g + match / 3 * (means**2 + deviations**2)
+    adam_first_step(netG, total_g)
     return [loss_d, loss_g, p_real.mean(), p_fake.mean(), p_after.mean()], gradients_d
 
 
-def test_one_iteration_is_the_chapters_in_float64():
+@pytest.mark.parametrize("match", [0.0, 10.0])
+def test_one_iteration_is_the_chapters_in_float64(match):
     torch.manual_seed(0)
     generator = Generator(nz=10, ngf=8).double()
     discriminator = Discriminator(ndf=8).double()
@@ -46,9 +54,10 @@ def test_one_iteration_is_the_chapters_in_float64():
     real = torch.rand(6, 3, 64, 64, dtype=torch.float64) * 2 - 1
     noise = torch.randn(6, 10, 1, 1, dtype=torch.float64)
     config = Config(**CHAPTER | {"real_label": 0.9, "fake_label": 0.1, "lr": 0.01})
+    config.match_contrast = match
 
     expected, gradients_d = chapter_iteration(
-        real, noise, netG, netD, 0.9, 0.1, config.lr, config.beta1
+        real, noise, netG, netD, 0.9, 0.1, config.lr, config.beta1, match
     )
     betas = (config.beta1, 0.999)
     optimizer_g = torch.optim.Adam(generator.parameters(), lr=config.lr, betas=betas)
@@ -79,7 +88,8 @@ def test_both_real_and_fake_images_are_changed_before_D_sees_them(monkeypatch):
     before = nets[0].main[0].weight.detach().clone()
     optimizers = [torch.optim.Adam(net.parameters(), lr=0.01) for net in nets]
     real, noise = torch.rand(6, 3, 64, 64), torch.randn(6, 10, 1, 1)
-    numbers = train_step(real, noise, *nets, *optimizers, Config(diffaugment="color,shift"))
+    config = Config(diffaugment="color,shift", match_contrast=0.0)
+    numbers = train_step(real, noise, *nets, *optimizers, config)
     assert set(policies) == {"color,shift"}
     assert numbers[2] == numbers[3]  # D sees the same of both
     assert torch.equal(nets[0].main[0].weight, before)  # and nothing that G could learn from

@@ -386,7 +386,7 @@ def test_the_recipe_of_the_chapter_is_its_own_and_flags_beside_it_win(monkeypatc
 
 
 def test_resuming_with_the_other_recipe_is_refused(tiny, tmp_path, call):
-    train(tiny(**{**gan_demo.CHAPTER, "batch_size": 8}, num_epochs=1))
+    train(tiny(**{**gan_demo.CHAPTER, "batch_size": 8, "num_epochs": 1}))
     again = "--resume latest --out-dir log --num-epochs 2 --recipe chapter"
     code, error = call(gan_demo.main, *again.split())
     assert code == 2 and "batch_size is 64, but" in error
