@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import mean
 
 import numpy as np
@@ -24,10 +25,11 @@ from setting import ROOT, describe_machine, print_table, write_jpegs
 
 import gan_evaluate
 from common_tools import RunError, choose_device, run_as_script
+from drawings.faces import draw_faces
 from machinery import figures
 from machinery.checkpoints import checkpoint_paths, load_file
 from machinery.files import atomic_write, new_folder
-from my_dataset import load_faces
+from my_dataset import CelebADataset, load_faces
 from sampling import load_generator
 
 MINUTES = 1, 2, 5, 10
@@ -91,9 +93,20 @@ def draw_picture(courses, path):
 
 def main(config: Config):
     device = choose_device(config.device)
+    if not Path(config.peer).is_file():
+        raise RunError(f"{config.peer} does not exist; name the path of dcgan/main.py.")
+    if config.num_img < 9:
+        raise RunError(f"num_img is {config.num_img}; it must be 9 or more.")
     folder = new_folder(config.out_dir, "comparison")
     jpegs, cache = folder / "images", folder / "cache"
-    write_jpegs(config.data_dir, jpegs / "faces", config.images + config.num_img)
+    source, needed = config.data_dir or folder / "drawn.zip", config.images + config.num_img
+    if not config.data_dir:
+        draw_faces(source, needed)
+    if (count := len(CelebADataset(source, None))) < needed:
+        raise RunError(
+            f"{source} has {count} images, fewer than images and num_img ask for ({needed})."
+        )
+    write_jpegs(source, jpegs / "faces", needed)
     everything = sorted((jpegs / "faces").iterdir())
     unseen, _ = load_faces(jpegs, cache)  # and below only those to train on are left
     unseen = np.array(unseen[config.images :])
