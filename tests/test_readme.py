@@ -143,7 +143,7 @@ def test_every_flag_in_the_pages_exists():
     known = {f"{script.__name__}.py": {f.name for f in fields(script.Config)} for script in SCRIPTS}
     known["gan_demo.py"].add("recipe")
     every = set.union(*known.values(), {"max_restarts"})  # torchrun's
-    flag = r"--(?:no-)?([a-z][a-z-]+)"
+    flag = r"--(?:no-)?([a-z][a-z0-9-]+)"
     count = 0
     for text in map(read, PAGES):
         commands = re.findall(
