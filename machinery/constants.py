@@ -187,6 +187,12 @@ def config_from_flags(config_class, recipes=None, restarted=False):
 
     resume = asked.resume or (own_run(asked.out_dir) if restarted else "")
     base = saved_config(config_class, resume, asked.out_dir) if resume else config_class()
+    if resume:  # what may differ stays as the run has it, unless a flag asks for it
+        recipe = {
+            name: value
+            for name, value in recipe.items()
+            if FREE not in metadata(config_class, name)
+        }
     given = [word[2:].partition("=")[0].replace("-", "_") for word in sys.argv if word[:2] == "--"]
     if "resume" in given and not asked.resume:
         raise RunError('resume is empty; name a run folder, or "latest".')

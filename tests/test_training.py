@@ -380,7 +380,7 @@ def test_the_recipe_of_the_chapter_is_its_own_and_flags_beside_it_win(monkeypatc
     assert (chapter.batch_size, chapter.lr, chapter.beta1) == (64, 0.0002, 0.5)
     assert (chapter.real_label, chapter.fake_label, chapter.seed) == (1, 0, 1)
     assert not chapter.horizontal_flip and not chapter.ema_decay and chapter.lr_decay_epochs == 8
-    assert not chapter.lr_d and not chapter.diffaugment
+    assert not chapter.lr_d and not chapter.diffaugment and not chapter.match_contrast
     for flags in ("--recipe chapter --real-label 0.9", "--real-label 0.9 --recipe chapter"):
         assert config(flags) == replace(chapter, real_label=0.9)
 
@@ -392,6 +392,9 @@ def test_resuming_with_the_other_recipe_is_refused(tiny, tmp_path, call):
     assert code == 2 and "batch_size is 64, but" in error
     code, error = call(gan_demo.main, *again.split(), "--batch-size", 8)
     assert code == 0, error
+    again = "--resume latest --out-dir log --recipe chapter --batch-size 8"
+    assert call(gan_demo.main, *again.split())[0] == 0
+    assert saved_config("latest", "log").num_epochs == 2  # not the recipe's 20
 
 
 def test_the_learning_rate_falls_to_a_tenth_and_again(tiny, monkeypatch):
