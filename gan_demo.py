@@ -289,7 +289,8 @@ class Standing:
 
     def __init__(self, config):
         self.lead = 0.0  # how far D(x) is above D(G(z)), averaged over some 200 iterations
-        self.too_far = 0.95 * (config.real_label - config.fake_label)
+        apart = config.real_label - config.fake_label
+        self.too_far = 0.95 * apart if apart > 0 else float("inf")
 
     def __call__(self, block):
         rows = [dict(zip(METRICS, numbers)) for numbers in block]

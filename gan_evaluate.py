@@ -62,6 +62,10 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
     """
     check_ranges(config)
     device = choose_device(config.device)
+    if (config.inception_weights or config.vgg_weights) and not config.inception:
+        raise RunError(
+            "a file of weights is named for --inception, which is not asked for; add it."
+        )
     nets = usable_nets(config) if config.inception else []
     paths = find_checkpoints(config.path_checkpoint)
     generators = open_generators(paths, config.raw)

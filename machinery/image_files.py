@@ -51,8 +51,10 @@ def folder_files(folder):
             except OSError:  # a link to nothing
                 yield name if ending(name) else f"{name}/", (0, 0)
                 continue
-            if not stat.S_ISDIR(about.st_mode):
+            if stat.S_ISREG(about.st_mode):
                 yield name, (about.st_size, about.st_mtime_ns)
+            elif not stat.S_ISDIR(about.st_mode):  # a pipe, say, which would be waited for
+                continue
             elif entry.is_symlink():
                 heappush(links, f"{name}/")
             else:
@@ -62,7 +64,9 @@ def folder_files(folder):
 def is_hidden(path):
     """Whether a path inside a data folder or zip is an unzip tool's rest or begins with a dot."""
     parts = path.replace("\\", "/").split("/")  # Windows tools of old wrote zips with backslashes
-    return any(part == "__MACOSX" or (part.startswith(".") and part != ".") for part in parts)
+    return any(
+        part == "__MACOSX" or (part.startswith(".") and part not in (".", "..")) for part in parts
+    )
 
 
 def ending(path):

@@ -78,7 +78,7 @@ def joined_processes():
 
     Only rank 0 prints. Yields whether torchrun has started the job before, and a process had ended.
     """
-    if "LOCAL_RANK" not in os.environ:
+    if not {"RANK", "LOCAL_RANK"} <= set(os.environ):  # some launchers set one of them
         yield False
         return
     store, rank, world_size = next(dist.rendezvous("env://"))

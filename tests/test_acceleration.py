@@ -409,6 +409,13 @@ def test_a_job_uses_neither_mps_nor_another_ones_gpu(monkeypatch):
     assert choose_device("auto") == choose_device("cuda") == torch.device("cuda:3")
 
 
+def test_a_lone_local_rank_makes_no_job(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")  # some launchers set it
+    monkeypatch.delenv("RANK", raising=False)
+    with processes.joined_processes() as restarted:
+        assert not restarted and not processes.in_job()
+
+
 def test_the_losses_are_looked_at_rarely_where_a_look_makes_the_device_wait(tmp_path):
     for device, interval in [("cpu", 1), ("mps", 50), ("cuda", 50)]:
         data = SimpleNamespace(

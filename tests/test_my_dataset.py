@@ -67,6 +67,24 @@ def test_a_zip_of_a_windows_tool_has_backslashes_in_its_paths(tmp_path):
     assert all((images[index] == expected[index]).all() for index in range(2))
 
 
+def test_a_zip_may_lead_to_its_images_by_dots(tmp_path):
+    """`zip faces.zip ../faces/*.png` writes the paths as they were given."""
+    picture = (save_images(tmp_path / "faces", 1) / "000.png").read_bytes()
+    with zipfile.ZipFile(tmp_path / "faces.zip", "w") as archive:
+        for name in ("../faces/a.png", "./b.png", "../.hidden/c.png"):
+            archive.writestr(name, picture)
+    images = CelebADataset(tmp_path / "faces.zip", np.asarray)
+    assert images.names == ["../faces/a.png", "./b.png"]
+    assert images[0].shape == images[1].shape
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_among_the_images_is_not_waited_for(tmp_path):
+    folder = save_images(tmp_path / "faces", 1)
+    os.mkfifo(folder / "pipe.jpg")
+    assert CelebADataset(folder, np.asarray).names == ["000.png"]
+
+
 def test_a_fingerprint_stays_what_it_was(tmp_path):
     """Runs that go on compare it: it is of the names and sizes, in a folder and in a zip."""
     (tmp_path / "faces/more").mkdir(parents=True)

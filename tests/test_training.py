@@ -477,3 +477,13 @@ def test_a_discriminator_that_wins_for_long_is_told_of_once(tiny, monkeypatch, c
     monkeypatch.setattr(machinery.run, "save_animation", lambda *_, **__: None)
     assert printed(0.899, 0.001).count("docs/reading-the-curves.md") == 1
     assert "docs/" not in printed(0.75, 0.1)
+
+
+def test_labels_that_do_not_tell_real_from_fake_say_nothing_of_who_wins(capsys):
+    row = [1.0, 1.0, 0.9, 0.1, 0.1]  # as METRICS
+    for real_label in (0.5, 0.1):
+        standing = gan_demo.Standing(Config(real_label=real_label, fake_label=0.5))
+        standing([row] * 1000)
+    assert "D has been" not in "".join(capsys.readouterr())
+    gan_demo.Standing(Config())([[1.0, 1.0, 0.95, 0.0, 0.0]] * 1000)
+    assert "D has been" in "".join(capsys.readouterr())

@@ -54,6 +54,8 @@ gan_demo.py --diffaugment colour
     diffaugment is colour; it must be empty, or of color, translation, cutout, shift with commas between.
 gan_demo.py --device cuda:99
     device cuda:99 cannot be used here (...); try cpu.
+gan_evaluate.py --vgg-weights vgg16.pth
+    a file of weights is named for --inception, which is not asked for; add it.
 gan_demo.py --data-dir missing
     data_dir missing does not exist; name a folder or .zip of images.
 gan_demo.py --data-dir texts
