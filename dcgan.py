@@ -57,7 +57,7 @@ class Generator(nn.Module):
     def fits(state_dict):
         """Whether the convolutions of a state dict, of any names, could be a generator's."""
         # In another order, a discriminator read backwards would be one that takes a single number.
-        return chained(state_dict, out=1, into=0, may_be=lambda ws: ws[0].shape[0] != 1)
+        return bool(chained(state_dict, out=1, into=0, may_be=lambda ws: ws[0].shape[0] != 1))
 
     @classmethod
     def from_state_dict(cls, state_dict):
@@ -98,7 +98,8 @@ class Discriminator(nn.Module):
     @staticmethod
     def fits(state_dict):
         """Whether the convolutions of a state dict, of any names, could be a discriminator's."""
-        return chained(state_dict, out=0, into=1, may_be=lambda ws: ws[-1].shape[0] == 1)
+        weights = chained(state_dict, out=0, into=1, may_be=bool)
+        return bool(weights) and weights[-1].shape[0] == 1  # an encoder gives more
 
     @classmethod
     def from_state_dict(cls, state_dict):
@@ -124,16 +125,18 @@ def layers_of(state_dict):
 
 
 def chained(state_dict, out, into, may_be):
-    """Whether its convolutions are 4 x 4, and each takes in as many channels as the one before it
-    gives: in the order they have, or else in one that may_be says yes to. out and into are the axes
-    of their weights that tell."""
+    """The weights of its convolutions, if all are 4 x 4 and each takes in as many channels as the one
+    before it gives: in the order they have, or else in one that may_be says yes to; [] if not. out
+    and into are the axes of their weights that tell."""
     weights = [layer["weight"] for layer in layers_of(state_dict)[0].values()]
     if len(weights) < 2 or any(weight.shape[2:] != (4, 4) for weight in weights):
-        return False
+        return []
     if follow(weights, out, into):
-        return True
+        return weights
+    if follow(weights, into, out):  # in order, but one that goes the other way, as an encoder does
+        return []
     weights = in_chain(state_dict, out, into)
-    return follow(weights, out, into) and may_be(weights)
+    return weights if follow(weights, out, into) and may_be(weights) else []
 
 
 def follow(weights, out, into):

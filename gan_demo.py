@@ -14,6 +14,7 @@ if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silen
 
 import os
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -26,7 +27,7 @@ from dcgan import IMAGE_SIZES, Discriminator, Generator
 from machinery import constants
 from machinery.acceleration import autocast, captured, fused_adam
 from machinery.batches import FaceBatches, to_images
-from machinery.console import quoted
+from machinery.console import command, quoted
 from machinery.constants import (
     Below1,
     Count,
@@ -52,7 +53,7 @@ from sampling import find_checkpoint, find_weights, generate, load_generator
 
 ImageSize = Annotated[int, one_of({size: str(size) for size in IMAGE_SIZES})]
 Channels = Annotated[int, one_of({1: "1 (gray)", 3: "3 (RGB)"})]
-Weight = Annotated[float, Range("0 (does not) or more", lambda weight: weight >= 0)]
+Weight = Annotated[float, Range("0 (does not) or more", lambda weight: 0 <= weight < inf)]
 RateOfD = Annotated[float, Range("0 (lr) or more, and at most 1", lambda rate: 0 <= rate <= 1)]
 
 
@@ -248,8 +249,8 @@ def train(config: Config) -> Path:
                 noises = (torch.randn_like(fixed_noise) for _ in range(4))
                 average.count_statistics(noises)
             run.end_epoch(draw)
-    place = quoted(run.folder)
-    print(f"Done. Draw new faces with: python gan_inference.py --path-checkpoint {place}")
+    draw_faces = command(Path(__file__).with_name("gan_inference.py"))
+    print(f"Done. Draw new faces with: {draw_faces} --path-checkpoint {quoted(run.folder)}")
     return run.folder
 
 

@@ -149,7 +149,8 @@ def save_faces(blocks, count, folder):
     folder = Path(folder)
 
     def save(number, picture):
-        picture.save(folder / f"{number:06d}.png", compress_level=1)  # 3 % larger, 30 % sooner
+        with open(folder / f"{number:06d}.png", "xb") as file:  # never over another's
+            picture.save(file, format="PNG", compress_level=1)  # 3 % larger, 30 % sooner
 
     bar = tqdm(total=count, unit=" images", disable=None)
     with writing(folder), bar, ThreadPoolExecutor(os.cpu_count()) as encoders:

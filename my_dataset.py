@@ -121,6 +121,13 @@ class CelebADataset(Dataset):
             reason = ": ".join(filter(None, why(error)))
             raise RunError(f"{self.data_dir / name} is not a readable image ({reason}).") from error
 
+    def can_read(self, name):
+        """Whether load_image reads this file."""
+        try:
+            return bool(self.load_image(name))
+        except RunError:
+            return False
+
     def _decode(self, data):
         # Decoding from memory takes Pillow two thirds of the time that an open file does.
         image = Image.open(io.BytesIO(data))
@@ -173,9 +180,12 @@ class CelebADataset(Dataset):
             try:
                 self._zip, self._zip_process = ZipFile(self.data_dir), os.getpid()
             except (BadZipFile, OSError) as error:
+                reason = getattr(error, "strerror", None) or error
+                advice = "download it again, or name a folder or another .zip"
+                if self.data_dir == Path(DRAWN_FACES):
+                    advice = "delete it, and it is drawn again"
                 raise RunError(
-                    f"data_dir {self.data_dir} cannot be opened as a zip ({error}); "
-                    "download it again, or name a folder or another .zip."
+                    f"data_dir {self.data_dir} cannot be opened as a zip ({reason}); {advice}."
                 ) from error
         return self._zip
 
@@ -228,10 +238,16 @@ def load_faces(data_dir, cache_dir, image_size=64, nc=3, max_images=0, skip_bad_
         dataset = CelebADataset(source, crop, nc)
         content = dataset.files
     key = repr([PACKING, str(source.resolve()), content, max_images, image_size, nc])
-    name = f"{source.stem}-{image_size}x{nc}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    name = (
+        f"{source.stem[:50]}-{image_size}x{nc}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+    )
     path = Path(cache_dir) / name
     try:
         images, about = open_packed(path)
+        if about["unreadable"]:
+            dataset = dataset or CelebADataset(source, crop, nc)
+            if mended := [name for name in about["unreadable"] if dataset.can_read(name)]:
+                raise ValueError(f"lacks {len(mended)} that can be read by now, as {mended[0]}")
         with suppress(OSError):  # of another user, or on a disk that is read-only
             os.utime(path)  # used now
     except (OSError, ValueError) as error:

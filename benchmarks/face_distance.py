@@ -6,6 +6,7 @@ glasses, hair, ...). What its last layer but one makes of two sets of images is 
 Inception's features (Heusel et al. 2017, arXiv:1706.08500).
 """
 
+import zlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -106,15 +107,17 @@ class FaceDistance:
         return 1000 * frechet(features(self.net, pixels), self.real) / self.unit
 
 
-def make_distance(attributes, data_dir, images, halves, place):
+def make_distance(attributes, data_dir, images, halves, folder):
     """A FaceDistance from images[halves[0]]; its net knows only images that lie in neither half.
 
-    attributes: path of list_attr_celeba.txt; images: all of data_dir; place: the file of the net.
+    attributes: path of list_attr_celeba.txt; images: all of data_dir; folder: where the net is kept,
+    in a file whose name tells what it was trained on.
     Prints what share of the attributes of the first half the net tells right.
     """
     labels = read_attributes(attributes, data_dir)
     known = np.delete(np.arange(len(images)), np.concatenate(halves))
-    net = trained_net(images[known], labels[known], place)
+    number = zlib.crc32(labels[known], zlib.crc32(images[known]))
+    net = trained_net(images[known], labels[known], Path(folder, f"face_net_{number:08x}.pt"))
     real = images[halves[0]]
     told = net[-1](torch.tensor(features(net, real)).float()) > 0
     right = (told.numpy() == labels[halves[0]]).mean()

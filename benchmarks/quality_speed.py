@@ -28,6 +28,7 @@ from common_tools import RunError, choose_device, run_as_script
 from drawings.faces import draw_faces
 from machinery import figures
 from machinery.checkpoints import checkpoint_paths, load_file
+from machinery.constants import Count, check_ranges
 from machinery.files import atomic_write, new_folder
 from my_dataset import CelebADataset, load_faces
 from sampling import load_generator
@@ -40,10 +41,10 @@ OURS, THEIRS = "gan_demo.py", "pytorch/examples"
 class Config:
     peer: tyro.conf.Positional[str]  # path of pytorch/examples' dcgan/main.py
     data_dir: str = ""  # folder or .zip of faces; empty: drawn ones
-    images: int = 2000  # train on the first so many
-    num_img: int = 2000  # compare so many drawn faces with as many of the others
-    peer_epochs: int = 20  # of the other one
-    width: int = 64  # ngf and ndf of both
+    images: Count = 2000  # train on the first so many
+    num_img: Count = 2000  # compare so many drawn faces with as many of the others
+    peer_epochs: Count = 20  # of the other one
+    width: Count = 64  # ngf and ndf of both
     device: str = "auto"  # auto, cpu or cuda
     out_dir: str = "quality_speed"  # each call gets a folder of its own in here
 
@@ -92,6 +93,7 @@ def draw_picture(courses, path):
 
 
 def main(config: Config):
+    check_ranges(config)
     device = choose_device(config.device)
     if not Path(config.peer).is_file():
         raise RunError(f"{config.peer} does not exist; name the path of dcgan/main.py.")

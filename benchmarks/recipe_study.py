@@ -30,6 +30,7 @@ from common_tools import RunError, choose_device, run_as_script
 from gan_demo import CHAPTER
 from machinery import features, figures
 from machinery.checkpoints import checkpoint_paths, newest_checkpoint
+from machinery.constants import Count, OrAll, check_ranges
 from machinery.files import numbered
 from my_dataset import CELEBA_DIR, load_faces
 from sampling import load_generator
@@ -38,11 +39,11 @@ from sampling import load_generator
 @dataclass
 class Config:
     data_dir: str = f"{CELEBA_DIR}.zip"  # folder or .zip of faces
-    max_images: int = 2000  # train on the first so many
-    num_img: int = 2000  # compare so many drawn faces with as many of the others
-    num_epochs: int = 0  # times through the images (0: each recipe's own number)
-    width: int = 64  # ngf and ndf
-    seeds: int = 1  # runs of each recipe, with seeds 1, 2, ...
+    max_images: OrAll = 2000  # train on the first so many
+    num_img: Count = 2000  # compare so many drawn faces with as many of the others
+    num_epochs: OrAll = 0  # times through the images (0: each recipe's own number)
+    width: Count = 64  # ngf and ndf
+    seeds: Count = 1  # runs of each recipe, with seeds 1, 2, ...
     only: str = ""  # names of recipes, separated by commas; empty: all
     attributes: str = ""  # CelebA's list_attr_celeba.txt, of the images in data_dir: face distance
     inception: bool = False  # FID, KID, precision and recall too
@@ -98,7 +99,9 @@ def trained(recipe, config, seed):
 
 
 def main(config: Config):
-    recipes = config.only.split(",") if config.only else list(RECIPES)
+    check_ranges(config)
+    named = [name.strip() for name in config.only.split(",")]
+    recipes = [*dict.fromkeys(named)] if config.only else list(RECIPES)
     if unknown := set(recipes) - set(RECIPES):
         raise RunError(f"only names {', '.join(unknown)}; it takes {', '.join(RECIPES)}.")
     if config.num_img < 9:
@@ -116,8 +119,8 @@ def main(config: Config):
     real, others = (images[half] for half in halves)
     face_distance = None
     if config.attributes:
-        place = Path(config.out_dir, "face_net.pt")
-        face_distance = make_distance(config.attributes, config.data_dir, images, halves, place)
+        data = config.data_dir, images, halves
+        face_distance = make_distance(config.attributes, *data, config.out_dir)
 
     # Train
     seeds = range(1, config.seeds + 1)

@@ -34,7 +34,7 @@ import tyro
 from setting import ROOT, describe_machine, in_turn, print_table, write_jpegs
 
 import gan_demo
-from common_tools import choose_device, set_seed
+from common_tools import RunError, choose_device, run_as_script, set_seed
 from dcgan import Discriminator, Generator
 from gan_demo import CHAPTER, METRICS
 from machinery.acceleration import CapturedStep, fused_adam, has_bf16
@@ -215,6 +215,8 @@ def multiply_adds(width):
 
 def main(config: Config):
     device = choose_device(config.device)
+    if not Path(config.peer).is_file():
+        raise RunError(f"{config.peer} does not exist; name the path of dcgan/main.py.")
     config.iterations = config.iterations or (200 if device.type == "cuda" else 8)
     rows, courses = [], []
     with tempfile.TemporaryDirectory() as here:
@@ -268,4 +270,4 @@ def main(config: Config):
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    run_as_script(lambda: main(tyro.cli(Config)))

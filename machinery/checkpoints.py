@@ -1,6 +1,7 @@
 """Checkpoints: opened without running code from them, whoever wrote them, and saved whole."""
 
 import io
+import os
 import re
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -39,8 +40,11 @@ def load_file(path):
     Raises RunError where there is no such file, it is damaged, or it cannot be opened like this.
     """
     path = Path(path)
-    if not path.is_file():
-        raise RunError(f"checkpoint {path} does not exist; name a file or a folder.")
+    try:
+        with open(path, "rb"):
+            pass
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise RunError(f"checkpoint {path} does not exist; name a file or a folder.") from error
     try:
         if path.suffix == ".safetensors":
             checkpoint = load_safetensors(path)
@@ -190,7 +194,7 @@ def checkpoint_paths(run):
     """The checkpoints of a run folder, oldest first; one of an interrupted epoch comes last."""
     interrupted = Path(run) / "checkpoint_interrupted.pkl"
     paths = [path for _, path in numbered(run, "checkpoint_", "_epoch.pkl")]
-    return [*paths, interrupted] if interrupted.exists() else paths
+    return [*paths, interrupted] if os.path.exists(interrupted) else paths
 
 
 def trained_runs(folder):

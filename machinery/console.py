@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shlex
 import signal
 import sys
@@ -28,6 +29,8 @@ class Stopped(SystemExit):
 def run_as_script(main):
     """Call main(); a RunError becomes its sentence on stderr and exit 2, Ctrl-C exit 130.
 
+    So does what sentence_of knows.
+
     SIGTERM and SIGHUP (a closed terminal) exit with 143 and 129 and, unlike by default, clean up on
     the way. Output that nobody can read any more is no error.
     """
@@ -37,12 +40,32 @@ def run_as_script(main):
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     try:
         main()
-    except RunError as error:
-        if not error.told:
-            print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        known = error if isinstance(error, RunError) else sentence_of(error)
+        if not known:
+            raise
+        if not known.told:
+            print(f"{Path(sys.argv[0]).name}: {known}", file=sys.stderr)
+        sys.exit(2)
+
+
+def sentence_of(error):
+    """A RunError for a file that the system refuses, wherever that was, and for too little memory;
+    None for any other error."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return RunError(
+            f"{error.filename} cannot be used ({error.strerror}); allow it to be read and written, or "
+            "name another place."
+        )
+    words = f"{type(error).__name__} {error}"  # PyTorch has several kinds
+    if isinstance(error, MemoryError) or re.search("OutOfMemoryError|alloc.* memory", words):
+        return RunError(
+            "there is not enough memory for this; lower batch_size or image_size, or ngf and ndf of a "
+            "new run."
+        )
+    return None
 
 
 class _Patient:
@@ -72,7 +95,13 @@ def command_of(config):
     """The command that runs the script which a config belongs to: python gan_demo.py."""
     module = sys.modules[type(config).__module__]
     name = module.__spec__.name if module.__spec__ else Path(module.__file__).stem
-    return f"python -m {name}" if "." in name else f"python {name}.py"
+    return f"python -m {name}" if "." in name else command(module.__file__)
+
+
+def command(script):
+    """The command that runs a script, from the folder that one is in: python gan_inference.py."""
+    shorter = min(os.path.relpath(script), os.path.abspath(script), key=len)
+    return f"python {quoted(shorter)}"
 
 
 def quoted(path):

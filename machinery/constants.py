@@ -11,17 +11,16 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, make_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 import tyro
 
-from machinery.checkpoints import trained_runs
+from machinery.checkpoints import checkpoint_paths, trained_runs
 from machinery.console import RunError
 from machinery.files import writing
-from machinery.processes import from_rank_0, job_name, joined_processes
+from machinery.processes import from_rank_0, joined_processes
 
 RUNS = "log_gan"  # where runs are kept
 
@@ -80,14 +79,25 @@ TYPES = {bool: "true or false", int: "a whole number", float: "a number", str: "
 
 
 def check_ranges(config):
-    """Raise RunError for a constant that is of another type than it must be, or out of its range."""
+    """Raise RunError for a constant that is of another type than it must be, or out of its range.
+
+    "~" at the beginning of a text is the user's folder, as in a shell.
+    """
     kinds = get_type_hints(type(config))
+    for name in untyped(type(config)):
+        raise RunError(
+            f"{name} in {type(config).__name__} has no type, so it is no constant; write {name}: int = "
+            "..., or what type it has."
+        )
     for name in (field.name for field in fields(config)):
         kind, value, notes = kinds[name], getattr(config, name), metadata(type(config), name)
         if kind == int | None and value is not None:
             kind = int
         if kind is str and isinstance(value, os.PathLike):  # as train() returns one
             value = os.fspath(value)
+            setattr(config, name, value)
+        if kind is str and isinstance(value, str) and value.startswith("~"):
+            value = os.path.expanduser(value)
             setattr(config, name, value)
         if kind in TYPES:
             fits = isinstance(value, (int, float) if kind is float else kind)
@@ -97,6 +107,20 @@ def check_ranges(config):
             if isinstance(note, Range) and not note.holds(value):
                 shown = "empty" if value == "" else value
                 raise RunError(f"{name} is {shown}; it must be {note.words}.")
+
+
+def untyped(config_class):
+    """The names that stand in a dataclass, or those that it comes from, as constants without a type."""
+    return [
+        name
+        for base in config_class.__mro__
+        if is_dataclass(base)
+        for name, value in vars(base).items()
+        if name not in base.__annotations__
+        and not name.startswith("_")
+        and not callable(value)
+        and not isinstance(value, (property, classmethod, staticmethod))
+    ]
 
 
 def check_config(config):
@@ -147,36 +171,28 @@ def saved_config(config_class, resume, out_dir):
             f"{Path(RUNS, 'run1')}."
         )
     try:
-        saved = json.loads((run / "config.json").read_text())
+        saved = json.loads((run / "config.json").read_text("utf-8-sig"))
         names = {field.name for field in fields(config_class)}
         known = {name: value for name, value in saved.items() if name in names}
         config = config_class(**getattr(config_class, "OLDER", {}) | known | {"resume": str(run)})
         check_ranges(config)
         return config
-    except (OSError, ValueError, AttributeError, RunError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError, RunError) as error:
         raise RunError(
             f"{run} is no run to go on with: its config.json cannot be read ({error})."
         ) from error
 
 
-def own_run(out_dir):
-    """The newest run folder of this torchrun job that has a checkpoint; "" if there is none."""
-    for run in trained_runs(out_dir):
-        with suppress(OSError, ValueError, AttributeError):
-            if json.loads((run / "config.json").read_text()).get("job") == job_name():
-                return str(run)
-    return ""
-
-
 # --- flags
 
 
-def config_from_flags(config_class, recipes=None, restarted=False):
+def config_from_flags(config_class, recipes=None, own_run=""):
     """The constants with this call's flags; for a run to go on with, flags on its config.json.
 
     recipes: what --recipe may name: constants that are set together. A flag beside it wins.
-    restarted: whether torchrun has started this job again, which then goes on with its own run.
+    own_run: the run that this job of torchrun had begun before it was started again; "" if none.
     """
+    check_ranges(config_class())  # what was edited, before tyro complains of it in its own way
     recipes = {"default": {}, **(recipes or {})}
     help_text = tyro.conf.arg(help="constants that are set together")
     call = [("config", tyro.conf.OmitArgPrefixes[config_class])]
@@ -185,7 +201,7 @@ def config_from_flags(config_class, recipes=None, restarted=False):
     told = tyro.cli(make_dataclass("Call", call), description=config_class.__doc__)
     asked, recipe = told.config, recipes[getattr(told, "recipe", "default")]
 
-    resume = asked.resume or (own_run(asked.out_dir) if restarted else "")
+    resume = asked.resume or (own_run if own_run and checkpoint_paths(own_run) else "")
     base = saved_config(config_class, resume, asked.out_dir) if resume else config_class()
     if resume:  # what may differ stays as the run has it, unless a flag asks for it
         recipe = {
@@ -207,5 +223,5 @@ def train_as_told(train, config_class, recipes=None):
 
     Started by torchrun, all of its processes train together.
     """
-    with joined_processes() as restarted:
-        train(from_rank_0(lambda: config_from_flags(config_class, recipes, restarted)))
+    with joined_processes() as own_run:
+        train(from_rank_0(lambda: config_from_flags(config_class, recipes, own_run)))

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from itertools import count
 
 import numpy as np
 
@@ -14,7 +15,7 @@ def write_metrics(folder, metrics, epoch, iteration, block):
     with writing(path), open(path, "a", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         if file.tell() == 0:
-            rows.writerow(["epoch", "iteration", *metrics])
+            rows.writerow(columns(metrics))
         for number, values in enumerate(block, iteration):
             rows.writerow([epoch, number, *(f"{value:.6g}" for value in values)])
 
@@ -28,24 +29,53 @@ def not_finite_loss(metrics, block):
     return None
 
 
-def cut_metrics(folder, steps):
-    """Keep the rows of the first so many iterations."""
-    if (path := folder / "metrics.csv").exists():
-        lines = path.read_text().splitlines(keepends=True)
+def columns(metrics):
+    return ["epoch", "iteration", *metrics]
+
+
+def cut_metrics(folder, metrics, steps):
+    """Keep the rows of the first so many iterations.
+
+    A file of other columns, or of fewer rows, is kept under another name, and a new one begun.
+    """
+    path = folder / "metrics.csv"
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        head, *lines = file.read().splitlines(keepends=True) or [b""]
+    whole = len(lines) >= steps and all(
+        line.count(b",") == head.count(b",") for line in lines[:steps]
+    )
+    if head.decode(errors="replace").strip().split(",") == columns(metrics) and whole:
         with atomic_write(path) as file:
-            file.write("".join(lines[: 1 + steps]).encode())
+            file.write(b"".join([head, *lines[:steps]]))
+    elif steps:
+        names = (path.with_name(f"metrics_{number}.csv") for number in count(1))
+        other = next(name for name in names if not name.exists())
+        path.rename(other)
+        print(
+            f"{path} is not as this run left it: it lacks rows, or its columns are others; it is kept "
+            f"as {other.name}, and the curves begin here.",
+            flush=True,
+        )
 
 
-def save_curves(folder, metrics):
+def save_curves(folder, metrics, steps):
     """Draw loss.png: the columns of metrics.csv, smoothed over the raw curve.
 
     metrics: from the name of a column to its label. Names that begin with "loss" are drawn in the
     upper half; all others are probabilities that D gives, in the lower.
+    steps: how many iterations the run has done by its last row.
     """
     from matplotlib.figure import Figure  # needs a second to load, and sampling does without
 
-    rows = np.genfromtxt(folder / "metrics.csv", delimiter=",", names=True, ndmin=1)
-    iterations = np.arange(1, len(rows) + 1)
+    try:
+        rows = np.loadtxt(folder / "metrics.csv", delimiter=",", skiprows=1, ndmin=2)
+        curves = dict(zip(metrics, rows.T[2:], strict=True))
+    except (OSError, ValueError) as error:  # someone has changed it
+        print(f"{folder / 'metrics.csv'} cannot be drawn as curves ({error}).", flush=True)
+        return
+    iterations = np.arange(steps - len(rows), steps) + 1
     window = max(1, len(rows) // 50)
     figure = Figure(figsize=(10, 8), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
@@ -54,7 +84,7 @@ def save_curves(folder, metrics):
         axes = upper if column.startswith("loss") else lower
         color = f"C{drawn[axes]}"
         drawn[axes] += 1
-        values = rows[column]
+        values = curves[column]
         smooth = np.convolve(values, np.ones(window) / window, mode="valid")
         axes.plot(iterations, values, color=color, alpha=0.2, linewidth=0.5)
         axes.plot(iterations[window - 1 :], smooth, color=color, label=label)

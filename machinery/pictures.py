@@ -45,10 +45,11 @@ def save_grid(images, path, per_row=8):
 
 
 def save_animation(pictures, path, milliseconds):
-    """Save PIL images as a GIF that repeats, each shown for so many milliseconds."""
+    """Save PIL images as a GIF that repeats, each shown for so many milliseconds; if there are any."""
     # Pillow's own choice of 256 colors takes sixty times as long.
     octree = Image.Quantize.FASTOCTREE
-    first, *others = [picture.convert("RGB").quantize(method=octree) for picture in pictures]
-    options = {"append_images": others, "duration": milliseconds, "loop": 0}
-    with atomic_write(path) as file:
-        first.save(file, format="GIF", save_all=True, **options)
+    frames = [picture.convert("RGB").quantize(method=octree) for picture in pictures]
+    if frames:
+        options = {"append_images": frames[1:], "duration": milliseconds, "loop": 0}
+        with atomic_write(path) as file:
+            frames[0].save(file, format="GIF", save_all=True, **options)

@@ -53,8 +53,8 @@ def choose_device(name="auto"):
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # each kind of device has its own for not being there
+        reason = str(error).splitlines()[0].partition(". ")[0][:200]
         raise RunError(f"device {name} cannot be used here ({reason}); try cpu.") from error
     device = torch.device(name)
     if device.type == "cuda" and device.index is not None:
@@ -70,16 +70,18 @@ class LostError(RunError):
 
 
 _training = []  # not empty once the first iteration is near
+_stores = []  # torchrun's, which outlives the processes
 
 
 @contextmanager
 def joined_processes():
     """Inside the block, work together with the other processes of this torchrun job, if it is one.
 
-    Only rank 0 prints. Yields whether torchrun has started the job before, and a process had ended.
+    Only rank 0 prints. Yields the run that this job had begun, told by remember_run, before a
+    process ended and torchrun started all of them again; "" if there is none.
     """
     if not {"RANK", "LOCAL_RANK"} <= set(os.environ):  # some launchers set one of them
-        yield False
+        yield ""
         return
     store, rank, world_size = next(dist.rendezvous("env://"))
     if store.check(["a mistake"]):
@@ -93,7 +95,8 @@ def joined_processes():
     )
     try:
         with redirect_stdout(None if rank else sys.stdout):
-            yield generation > 1 or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+            _stores.append(store)
+            yield store.get("run").decode() if store.check(["run"]) else ""
     except Stopped as stopped:
         traceback.clear_frames(stopped.__traceback__)  # of their variables, a CUDA graph among them
         _leave()
@@ -132,6 +135,12 @@ def _generation(store, rank, world_size):
             store.set(f"{generation} {rank}", name)
         time.sleep(0.02)
     return generation
+
+
+def remember_run(folder):
+    """Note which run this job trains, for its processes when torchrun starts them again."""
+    for store in _stores:
+        store.set("run", str(folder))
 
 
 def begin_training():
@@ -227,9 +236,3 @@ def _others_alive():
             f"the processes of this job have lost each other ({reason}); if another one has ended, "
             "it or torchrun says why."
         ) from error
-
-
-def job_name():
-    """What tells this torchrun job from others, also after torchrun restarted it; "" without one."""
-    name = os.environ.get("TORCHELASTIC_RUN_ID", "")
-    return f"process {os.getppid()}" if name == "none" else name

@@ -2,9 +2,10 @@
 
 import json
 import random
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -32,8 +33,8 @@ from machinery.processes import (
     from_rank_0,
     get_rank,
     get_world_size,
-    job_name,
     largest,
+    remember_run,
 )
 
 
@@ -78,6 +79,7 @@ class Run:
 
     def __enter__(self):
         with ExitStack() as stack:  # ends what has begun if something in here fails
+            stack.enter_context(alone())
             self._open_folder(stack)
             self._begin(stack)
             self.closing = stack.pop_all()
@@ -102,9 +104,9 @@ class Run:
         if config.resume:
             self._go_on()
         if self.rank == 0:
-            saved = {**asdict(replace(config, resume="")), "job": job_name()}
+            remember_run(self.folder)
             with atomic_write(self.folder / "config.json") as file:
-                file.write(json.dumps(saved, indent=2).encode())
+                file.write(json.dumps(asdict(replace(config, resume="")), indent=2).encode())
             self._say_hello()
 
     def _go_on(self):
@@ -137,7 +139,7 @@ class Run:
                 f"num_epochs is {config.num_epochs}, but {folder} is further already; ask for more."
             )
         if self.rank == 0:
-            drop_later_files(folder, self.step, self.epoch)
+            drop_later_files(folder, self.metrics, self.step, self.epoch)
 
     def _say_hello(self):
         config, data, size = self.config, self.data, get_world_size()
@@ -166,10 +168,14 @@ class Run:
     def __exit__(self, kind, *_):
         with self.closing:
             if kind is None and self.rank == 0:
-                save_curves(self.folder, self.metrics)
-                pictures = (Image.open(path) for _, path in numbered(self.folder, "epoch_", ".png"))
+                save_curves(self.folder, self.metrics, self.step)
                 gif = self.folder / "generation_animation.gif"
-                save_animation(pictures, gif, milliseconds=500)
+                save_animation(self._pictures(), gif, milliseconds=500)
+
+    def _pictures(self):
+        for _, path in numbered(self.folder, "epoch_", ".png"):
+            with suppress(OSError, SyntaxError):  # damaged meanwhile; Pillow raises both
+                yield Image.open(path).convert("RGB")
 
     def epochs(self):
         """Yield the number of each epoch that is still to be trained, or trained to its end."""
@@ -228,11 +234,12 @@ class Run:
         return " ".join(f"{name} {value:.2f}" for name, value in zip(self.metrics, block[-1]))
 
     def _diverged(self, what):
-        last_good = (checkpoint_paths(self.folder) or ["not there yet"])[-1]
-        return RunError(
-            f"{what}; the last good checkpoint is {last_good}: --resume goes on from there, and if "
-            "this comes again, start a new run with a lower lr."
-        )
+        if saved := checkpoint_paths(self.folder):
+            return RunError(
+                f"{what}; the last good checkpoint is {saved[-1]}: --resume goes on from there, and if "
+                "this comes again, start a new run with a lower lr."
+            )
+        return RunError(f"{what}, and no checkpoint is there yet; start a new run with a lower lr.")
 
     def save_picture(self, name, draw):
         """Keep a picture of how the run began; draw() gives it, a PIL image."""
@@ -257,7 +264,7 @@ class Run:
             arguments = self.epoch, self.step, picture, checkpoint
             self.written = self.writer.submit(self._write_epoch, *arguments)
             if whole and time.monotonic() > self.curves_due:
-                save_curves(self.folder, self.metrics)
+                save_curves(self.folder, self.metrics, self.step)
                 self.curves_due = time.monotonic() + 60
         if ending:
             self.written.result()
@@ -300,6 +307,25 @@ class Run:
             remove_older_checkpoints(self.folder, self.config.keep_checkpoints)
 
 
+training = threading.Lock()
+
+
+@contextmanager
+def alone():
+    """Let no other thread train inside the block, since all share one set of random numbers.
+
+    Raises RunError where one does already.
+    """
+    if not training.acquire(blocking=False):
+        raise RunError(
+            "another run is being trained in this process; wait for its end, or train in another one."
+        )
+    try:
+        yield
+    finally:
+        training.release()
+
+
 def seed_iteration(seed, step, rank=0):
     """Seed Python's, NumPy's and PyTorch's random numbers for one iteration of one process.
 
@@ -311,11 +337,11 @@ def seed_iteration(seed, step, rank=0):
     torch.manual_seed(number)
 
 
-def drop_later_files(folder, step, epoch):
+def drop_later_files(folder, metrics, step, epoch):
     """Take away what a killed run wrote after its newest checkpoint: at that step, in that epoch."""
     for partial in folder.glob("*.partial"):
         partial.unlink(missing_ok=True)
     for number, picture in numbered(folder, "epoch_", ".png"):
         if number >= epoch:
             picture.unlink()
-    cut_metrics(folder, step)
+    cut_metrics(folder, metrics, step)

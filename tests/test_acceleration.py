@@ -18,11 +18,10 @@ from conftest import ROOT
 
 from common_tools import RunError, choose_device
 from dcgan import Discriminator, Generator
-from gan_demo import Config, train_step
-from machinery import processes
+from gan_demo import Config, train, train_step
+from machinery import constants, processes
 from machinery.acceleration import CapturedStep, fused_adam, load_optimizer
 from machinery.checkpoints import load_checkpoint, newest_checkpoint
-from machinery.constants import own_run
 from machinery.run import Run, seed_iteration
 
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
@@ -412,8 +411,8 @@ def test_a_job_uses_neither_mps_nor_another_ones_gpu(monkeypatch):
 def test_a_lone_local_rank_makes_no_job(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")  # some launchers set it
     monkeypatch.delenv("RANK", raising=False)
-    with processes.joined_processes() as restarted:
-        assert not restarted and not processes.in_job()
+    with processes.joined_processes() as own_run:
+        assert not own_run and not processes.in_job()
 
 
 def test_the_losses_are_looked_at_rarely_where_a_look_makes_the_device_wait(tmp_path):
@@ -458,14 +457,10 @@ run_as_script(main)
 """
 
 
-def test_a_restarted_job_goes_on_with_its_own_run_only(tmp_path, monkeypatch):
-    for number, job in enumerate(["mine", "", "mine", "others", "mine"], 1):
-        run = tmp_path / f"run{number}"
-        run.mkdir()
-        (run / "config.json").write_text(json.dumps({"job": job}))
-        if number < 5:  # a run without a checkpoint is none to go on with
-            (run / "checkpoint_0_epoch.pkl").touch()
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "mine")
-    assert own_run(tmp_path) == str(tmp_path / "run3")
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another")
-    assert own_run(tmp_path) == ""
+def test_a_restarted_job_goes_on_with_its_own_run_only(tiny, monkeypatch):
+    older, own = train(tiny(num_epochs=1)), train(tiny(num_epochs=1))
+    monkeypatch.setattr(sys, "argv", ["gan_demo.py", "--out-dir", str(own.parent)])
+    assert constants.config_from_flags(Config, own_run=str(own)).resume == str(own)
+    (own / "checkpoint_0_epoch.pkl").unlink()  # killed before its first one: not on with another
+    assert constants.config_from_flags(Config, own_run=str(own)).resume == ""
+    assert older.exists() and constants.config_from_flags(Config).resume == ""

@@ -150,7 +150,7 @@ def test_face_distance(tmp_path, monkeypatch):
     attributes = write_attributes(tmp_path / "attributes.txt", folder)
     images = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])
     halves = np.split(np.arange(120, 200), 2)
-    place = tmp_path / "net.pt"
+    place = tmp_path / "nets"
     distance = face_distance.make_distance(attributes, folder, images, halves, place)
     real, others = (images[half] for half in halves)
     logits = distance.net[-1](torch.tensor(face_distance.features(distance.net, others)).float())
@@ -160,7 +160,10 @@ def test_face_distance(tmp_path, monkeypatch):
     assert distance(real) == pytest.approx(0, abs=1e-3)
     assert distance(others) < distance(255 - others // 4)
     again = face_distance.make_distance(attributes, folder, images, halves, place)
-    assert again(others) == distance(others)
+    assert again(others) == distance(others) and len(list(place.iterdir())) == 1
+    halves[0] = halves[0][:-1]  # other images to know, another net
+    face_distance.make_distance(attributes, folder, images, halves, place)
+    assert len(list(place.iterdir())) == 2
 
     random = np.random.default_rng(1)
     one, mixing = random.normal(size=(500, 4)), random.normal(size=(4, 4))

@@ -4,6 +4,7 @@ import random
 from collections import defaultdict
 from contextlib import redirect_stdout
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,15 +13,16 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from torch import nn
 
 import gan_inference
 import sampling
 from common_tools import RunError, choose_device, remove_module
 from dcgan import Discriminator, Generator
 from gan_inference import Config, latent_loop, latent_walk, sample
-from machinery.checkpoints import load_checkpoint, save_checkpoint
+from machinery.checkpoints import load_checkpoint, load_file, save_checkpoint
 from machinery.files import atomic_write
-from sampling import draw_noise, generate
+from sampling import draw_noise, find_weights, generate, load_generator
 
 NZ = 12
 
@@ -486,3 +488,40 @@ def test_an_average_is_told_by_a_word_of_its_name():
         assert sampling.is_average(name)
     for name in ("female", "training_schema.net", "netG", "savage"):
         assert not sampling.is_average(name)
+
+
+def encoder(*widths):
+    """The convolutions of BiGAN's encoder, from an image to its latent vector (a DCGAN's D, wider)."""
+    layers = []
+    for width_in, width in pairwise(widths):
+        layers += [nn.Conv2d(width_in, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width)]
+    return nn.Sequential(*layers[:-1])
+
+
+@pytest.mark.parametrize("names", [("netE", "netG"), ("netG", "netE"), ("netE", "netG", "netD")])
+def test_an_encoder_is_neither_generator_nor_discriminator(tmp_path, capsys, names):
+    nets = {
+        "netE": encoder(3, 8, 16, 32, 12),
+        "netG": Generator(12, 8, 3, 32),
+        "netD": Discriminator(3, 8, 32),
+    }
+    path = tmp_path / "all.pth"
+    torch.save({name: nets[name].state_dict() for name in names}, path)
+    generator = load_generator(path, load_file(path))
+    expected = nets["netG"].state_dict()
+    assert all(value.equal(expected[name]) for name, value in generator.state_dict().items())
+    assert "more than one" not in capsys.readouterr().out
+    weights_d = find_weights(path, load_file(path), Discriminator)
+    assert (weights_d is not None) == ("netD" in names)
+
+
+def test_two_calls_never_write_over_each_others_faces(trained, tmp_path, call, monkeypatch):
+    save_checkpoint({"g_model_state_dict": trained.state_dict(), "epoch": 0}, tmp_path / "g.pkl")
+    faces = tmp_path / "faces"
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(()))  # each finds the folder empty
+    faces.mkdir()
+    (faces / "000001.png").write_bytes(b"of another call")
+    flags = ["--path-checkpoint", tmp_path / "g.pkl", "--save-images", faces, "--num-img", 3]
+    code, error = call(run_main, *flags)
+    assert code == 2 and "faces could not be written (File exists)" in error
+    assert (faces / "000001.png").read_bytes() == b"of another call"

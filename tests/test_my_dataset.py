@@ -389,3 +389,25 @@ def test_a_zip_of_paths_that_begin_at_its_own_folder_is_read_whole(tmp_path):
         load_faces(source, tmp_path / "cache", 32)[0] for source in (folder, tmp_path / "faces.zip")
     )
     assert (images == expected).all() and len(images) == 4
+
+
+def test_images_that_can_be_read_again_are_used_again(tmp_path, monkeypatch, capsys):
+    images, read = save_images(tmp_path / "images", 12), CelebADataset._read
+
+    def refusing(self, name):
+        if name == "003.png":
+            raise PermissionError(13, "Permission denied", name)
+        return read(self, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CelebADataset, "_read", refusing)
+        for _ in range(2):  # the second time from the packed file
+            assert len(load_faces(images, tmp_path / "cache", 32, skip_bad_images=True)[0]) == 11
+        assert "lacks" not in capsys.readouterr().out
+    assert len(load_faces(images, tmp_path / "cache", 32)[0]) == 12
+    assert "lacks 1 that can be read by now, as 003.png); packing again" in capsys.readouterr().out
+
+
+def test_the_name_of_a_folder_may_be_as_long_as_any(tmp_path):
+    images = save_images(tmp_path / ("脸" * 80), 9)  # 240 bytes of the 255 that there may be
+    assert len(load_faces(images, tmp_path / "cache", 32)[0]) == 9

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,13 +12,16 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 from conftest import RANDOM, ROOT, assert_same_run, run_script, save_images, states
+from matplotlib.axes import Axes
 
 import gan_demo
 import gan_inference
 from common_tools import RunError
 from gan_demo import saved_config, train
 from gan_inference import sample
+from machinery.console import command
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 FLAGS = [
@@ -183,3 +187,112 @@ def test_letters_that_the_output_lacks_end_nothing(tmp_path):
     ended = run_script("gan_demo.py", *flags, cwd=tmp_path, env=environment)
     assert ended.returncode == 0, ended.stderr
     assert "'my \\u8138 runs/run1'" in ended.stdout  # quoted, so that it can be pasted
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: [row.replace(",", ";") for row in rows],  # as some programs save it
+        lambda rows: rows[1:],
+        lambda rows: rows[:-2],
+        lambda rows: [f"{row},1" for row in rows],
+        lambda rows: [],
+    ],
+)
+def test_changed_metrics_are_kept_aside_and_the_curves_go_on(tiny, capsys, monkeypatch, change):
+    drawn = []
+    plot = Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda *a, **k: drawn.append(list(a[1])) or plot(*a, **k))
+    run = train(tiny(num_epochs=2))
+    rows = (run / "metrics.csv").read_text().splitlines()
+    changed = "".join(f"{row}\n" for row in change(rows))
+    (run / "metrics.csv").write_text(changed)
+    train(replace(saved_config(str(run)), num_epochs=3))
+    assert (
+        run / "metrics_1.csv"
+    ).read_text() == changed and "metrics_1.csv" in capsys.readouterr().out
+    begun = (run / "metrics.csv").read_text().splitlines()
+    assert begun[0] == rows[0] and [row[:4] for row in begun[1:]] == ["2,0,", "2,1,", "2,2,"]
+    assert drawn[-2] == [7, 8, 9]  # iterations of the run, wherever the rows begin
+
+
+def test_numbers_of_any_name_are_drawn(tiny, monkeypatch):
+    step = gan_demo.train_step
+    names = {**gan_demo.METRICS, "norm of G's step (mean)": "norm", "x-1": "another"}
+    monkeypatch.setattr(gan_demo, "METRICS", names)
+    monkeypatch.setattr(gan_demo, "train_step", lambda *a: torch.cat([step(*a), torch.ones(2)]))
+    run = train(tiny(num_epochs=1))
+    assert (run / "loss.png").exists()
+
+
+def test_damaged_or_deleted_pictures_do_not_end_a_run(tiny):
+    run = train(tiny(num_epochs=2))
+    whole = (run / "epoch_000.png").read_bytes()
+    (run / "epoch_000.png").write_bytes(whole[:-99])
+    (run / "epoch_001.png").unlink()
+    (run / "metrics.csv").unlink()
+    (run / "generation_animation.gif").unlink()
+    train(saved_config(str(run)))
+    assert not (run / "generation_animation.gif").exists()
+    (run / "epoch_000.png").write_bytes(whole)
+    train(saved_config(str(run)))
+    assert (run / "generation_animation.gif").exists()
+
+
+def test_two_runs_do_not_share_one_process(tiny, monkeypatch):
+    step, errors = gan_demo.train_step, []
+
+    def train_step(*arguments):
+        if threading.current_thread() is threading.main_thread() and not errors:
+            thread = threading.Thread(target=second)
+            thread.start()
+            thread.join()
+        return step(*arguments)
+
+    def second():
+        with pytest.raises(RunError, match="another run is being trained in this process") as error:
+            train(tiny())
+        errors.append(error)
+
+    monkeypatch.setattr(gan_demo, "train_step", train_step)
+    train(tiny(num_epochs=1))
+    assert errors
+    train(tiny(num_epochs=1))
+
+
+def test_the_tilde_is_the_users_folder(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    assert train(tiny(num_epochs=1, out_dir="~/runs")) == tmp_path / "home/runs/run1"
+
+
+def test_commands_that_are_told_hold_where_one_is(tiny, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    train(tiny(num_epochs=1))
+    told = capsys.readouterr().out.splitlines()[-1]
+    script = shlex.split(told.split("python ")[1])[0]
+    assert (tmp_path / script).samefile(ROOT / "gan_inference.py")
+    monkeypatch.chdir(ROOT)
+    assert command(ROOT / "gan_inference.py") == "python gan_inference.py"
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_traceback(call):
+    with pytest.raises(ZeroDivisionError):
+        call(lambda: 1 / 0)
+    for error in (torch.OutOfMemoryError("CUDA out of memory."), MemoryError()):
+
+        def main(error=error):
+            raise error
+
+        code, text = call(main)
+        assert code == 2 and text.startswith("script.py: there is not enough memory for this;")
+
+
+def test_a_config_with_a_byte_order_mark_is_read(tiny):
+    run = train(tiny(num_epochs=1))
+    text = (run / "config.json").read_text()
+    (run / "config.json").write_text(text, encoding="utf-8-sig")
+    assert saved_config(str(run)).nz == 8
+    (run / "config.json").write_text("[" * 100_000)
+    with pytest.raises(RunError, match="its config.json cannot be read"):
+        saved_config(str(run))
