@@ -165,7 +165,9 @@ def trained_on(path):
     if not config.exists():
         return CELEBA_DIR, 0, False
     try:
-        saved = {"max_images": 0, "skip_bad_images": False} | json.loads(config.read_text())
+        saved = {"max_images": 0, "skip_bad_images": False} | json.loads(
+            config.read_text("utf-8-sig")
+        )
         used = saved["data_dir"], saved["max_images"], saved["skip_bad_images"]
         if [type(value) for value in used] != [str, int, bool] or saved["max_images"] < 0:
             raise ValueError

@@ -40,11 +40,9 @@ def load_file(path):
     Raises RunError where there is no such file, it is damaged, or it cannot be opened like this.
     """
     path = Path(path)
-    try:
-        with open(path, "rb"):
-            pass
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise RunError(f"checkpoint {path} does not exist; name a file or a folder.") from error
+    if not path.is_file():
+        raise RunError(f"checkpoint {path} does not exist; name a file or a folder.")
+    open(path, "rb").close()  # raises OSError where it may not be read, which is no damage
     try:
         if path.suffix == ".safetensors":
             checkpoint = load_safetensors(path)

@@ -49,6 +49,9 @@ def run_as_script(main):
         if not known.told:
             print(f"{Path(sys.argv[0]).name}: {known}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        for number in heeded_signals() - {signal.SIGINT}:  # nothing is left to be cleaned up
+            signal.signal(number, signal.SIG_DFL)
 
 
 def sentence_of(error):
@@ -100,8 +103,10 @@ def command_of(config):
 
 def command(script):
     """The command that runs a script, from the folder that one is in: python gan_inference.py."""
-    shorter = min(os.path.relpath(script), os.path.abspath(script), key=len)
-    return f"python {quoted(shorter)}"
+    script = os.path.abspath(script)
+    with suppress(OSError, ValueError):  # the folder that one is in is gone, or on another drive
+        script = min(os.path.relpath(script), script, key=len)
+    return f"python {quoted(script)}"
 
 
 def quoted(path):

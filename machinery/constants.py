@@ -152,8 +152,8 @@ def _check_config(config):
 def find_run(config):
     """The folder of the run to go on with: resume or, for "latest", the newest with a checkpoint."""
     if config.resume != "latest":
-        return Path(config.resume)
-    if newest := next(trained_runs(config.out_dir), None):
+        return Path(config.resume).expanduser()
+    if newest := next(trained_runs(Path(config.out_dir).expanduser()), None):
         return newest
     raise RunError(f"{config.out_dir} has no run to go on with; start one without --resume.")
 
@@ -172,12 +172,14 @@ def saved_config(config_class, resume, out_dir):
         )
     try:
         saved = json.loads((run / "config.json").read_text("utf-8-sig"))
+        if not isinstance(saved, dict):
+            raise TypeError("it holds no constants by their names")
         names = {field.name for field in fields(config_class)}
         known = {name: value for name, value in saved.items() if name in names}
         config = config_class(**getattr(config_class, "OLDER", {}) | known | {"resume": str(run)})
         check_ranges(config)
         return config
-    except (OSError, ValueError, AttributeError, RecursionError, RunError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, RunError) as error:
         raise RunError(
             f"{run} is no run to go on with: its config.json cannot be read ({error})."
         ) from error
@@ -201,7 +203,9 @@ def config_from_flags(config_class, recipes=None, own_run=""):
     told = tyro.cli(make_dataclass("Call", call), description=config_class.__doc__)
     asked, recipe = told.config, recipes[getattr(told, "recipe", "default")]
 
-    resume = asked.resume or (own_run if own_run and checkpoint_paths(own_run) else "")
+    resume = asked.resume
+    if own_run and resume in ("", "latest"):  # which may be another one by now
+        resume = own_run if checkpoint_paths(own_run) else ""
     base = saved_config(config_class, resume, asked.out_dir) if resume else config_class()
     if resume:  # what may differ stays as the run has it, unless a flag asks for it
         recipe = {

@@ -33,31 +33,31 @@ def columns(metrics):
     return ["epoch", "iteration", *metrics]
 
 
-def cut_metrics(folder, metrics, steps):
-    """Keep the rows of the first so many iterations.
+def cut_metrics(folder, metrics, place):
+    """Keep the rows of what came before place, an epoch and an iteration of it.
 
-    A file of other columns, or of fewer rows, is kept under another name, and a new one begun.
+    A file of other columns is kept under another name, and a new one is begun.
     """
     path = folder / "metrics.csv"
     if not path.exists():
         return
-    with open(path, "rb") as file:
-        head, *lines = file.read().splitlines(keepends=True) or [b""]
-    whole = len(lines) >= steps and all(
-        line.count(b",") == head.count(b",") for line in lines[:steps]
-    )
-    if head.decode(errors="replace").strip().split(",") == columns(metrics) and whole:
-        with atomic_write(path) as file:
-            file.write(b"".join([head, *lines[:steps]]))
-    elif steps:
+    try:
+        head, *rows = [line.split(",") for line in path.read_text().splitlines()]
+        rows = [row for row in rows if (int(row[0]), int(row[1])) < place]
+        if head != columns(metrics) or any(len(row) != len(head) for row in rows):
+            raise ValueError
+    except (ValueError, IndexError):
         names = (path.with_name(f"metrics_{number}.csv") for number in count(1))
         other = next(name for name in names if not name.exists())
         path.rename(other)
         print(
-            f"{path} is not as this run left it: it lacks rows, or its columns are others; it is kept "
+            f"{path} is not as a run leaves it: it is damaged, or its columns are others; it is kept "
             f"as {other.name}, and the curves begin here.",
             flush=True,
         )
+    else:
+        with atomic_write(path) as file:
+            file.write("".join(f"{','.join(row)}\n" for row in [head, *rows]).encode())
 
 
 def save_curves(folder, metrics, steps):

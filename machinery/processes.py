@@ -231,7 +231,7 @@ def _others_alive():
     except RuntimeError as error:
         if torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
             raise  # CapturedStep goes on without a graph
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0][:100]
         raise LostError(
             f"the processes of this job have lost each other ({reason}); if another one has ended, "
             "it or torchrun says why."

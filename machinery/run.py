@@ -139,7 +139,7 @@ class Run:
                 f"num_epochs is {config.num_epochs}, but {folder} is further already; ask for more."
             )
         if self.rank == 0:
-            drop_later_files(folder, self.metrics, self.step, self.epoch)
+            drop_later_files(folder, self.metrics, self.epoch, self.iteration)
 
     def _say_hello(self):
         config, data, size = self.config, self.data, get_world_size()
@@ -174,8 +174,8 @@ class Run:
 
     def _pictures(self):
         for _, path in numbered(self.folder, "epoch_", ".png"):
-            with suppress(OSError, SyntaxError):  # damaged meanwhile; Pillow raises both
-                yield Image.open(path).convert("RGB")
+            with suppress(OSError, SyntaxError, Image.DecompressionBombError):  # Pillow raises all
+                yield Image.open(path).convert("RGB")  # unless it was damaged or replaced meanwhile
 
     def epochs(self):
         """Yield the number of each epoch that is still to be trained, or trained to its end."""
@@ -337,11 +337,11 @@ def seed_iteration(seed, step, rank=0):
     torch.manual_seed(number)
 
 
-def drop_later_files(folder, metrics, step, epoch):
-    """Take away what a killed run wrote after its newest checkpoint: at that step, in that epoch."""
+def drop_later_files(folder, metrics, epoch, iteration):
+    """Take away what a killed run wrote after its newest checkpoint, which goes on at that place."""
     for partial in folder.glob("*.partial"):
         partial.unlink(missing_ok=True)
     for number, picture in numbered(folder, "epoch_", ".png"):
         if number >= epoch:
             picture.unlink()
-    cut_metrics(folder, metrics, step)
+    cut_metrics(folder, metrics, (epoch, iteration))

@@ -464,3 +464,7 @@ def test_a_restarted_job_goes_on_with_its_own_run_only(tiny, monkeypatch):
     (own / "checkpoint_0_epoch.pkl").unlink()  # killed before its first one: not on with another
     assert constants.config_from_flags(Config, own_run=str(own)).resume == ""
     assert older.exists() and constants.config_from_flags(Config).resume == ""
+    newer = train(tiny(num_epochs=1))
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--resume", "latest"])  # as it was started
+    assert constants.config_from_flags(Config).resume == str(newer)
+    assert constants.config_from_flags(Config, own_run=str(older)).resume == str(older)

@@ -1,5 +1,6 @@
 import argparse
 import io
+import os
 import random
 from collections import defaultdict
 from contextlib import redirect_stdout
@@ -20,6 +21,7 @@ import sampling
 from common_tools import RunError, choose_device, remove_module
 from dcgan import Discriminator, Generator
 from gan_inference import Config, latent_loop, latent_walk, sample
+from machinery import checkpoints
 from machinery.checkpoints import load_checkpoint, load_file, save_checkpoint
 from machinery.files import atomic_write
 from sampling import draw_noise, find_weights, generate, load_generator
@@ -525,3 +527,21 @@ def test_two_calls_never_write_over_each_others_faces(trained, tmp_path, call, m
     code, error = call(run_main, *flags)
     assert code == 2 and "faces could not be written (File exists)" in error
     assert (faces / "000001.png").read_bytes() == b"of another call"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_a_pipe_is_no_checkpoint_and_not_waited_for(tmp_path, call):
+    os.mkfifo(tmp_path / "pipe.pth")
+    code, error = call(run_main, "--path-checkpoint", tmp_path / "pipe.pth")
+    assert code == 2 and "pipe.pth does not exist" in error
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(trained, tmp_path, monkeypatch):
+    torch.save(trained.state_dict(), tmp_path / "g.pth")
+
+    def forbidden(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(checkpoints, "open", forbidden, raising=False)
+    with pytest.raises(PermissionError):  # run_as_script makes a sentence of it
+        load_file(tmp_path / "g.pth")

@@ -194,7 +194,7 @@ def test_letters_that_the_output_lacks_end_nothing(tmp_path):
     [
         lambda rows: [row.replace(",", ";") for row in rows],  # as some programs save it
         lambda rows: rows[1:],
-        lambda rows: rows[:-2],
+        lambda rows: [*rows[:-1], rows[-1][:-20]],  # cut short
         lambda rows: [f"{row},1" for row in rows],
         lambda rows: [],
     ],
@@ -266,6 +266,16 @@ def test_the_tilde_is_the_users_folder(tiny, tmp_path, monkeypatch):
     assert train(tiny(num_epochs=1, out_dir="~/runs")) == tmp_path / "home/runs/run1"
 
 
+def test_a_run_ends_well_where_its_folder_to_stand_in_is_gone(tiny, monkeypatch, capsys):
+    def gone(*_):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os.path, "relpath", gone)
+        train(tiny(num_epochs=1))
+    assert f"python {ROOT / 'gan_inference.py'} --path" in capsys.readouterr().out
+
+
 def test_commands_that_are_told_hold_where_one_is(tiny, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     train(tiny(num_epochs=1))
@@ -296,3 +306,32 @@ def test_a_config_with_a_byte_order_mark_is_read(tiny):
     (run / "config.json").write_text("[" * 100_000)
     with pytest.raises(RunError, match="its config.json cannot be read"):
         saved_config(str(run))
+
+
+@pytest.mark.parametrize("change", ["deleted", "without its last newline", "of fewer rows"])
+def test_metrics_that_begin_late_or_lack_something_go_on(tiny, capsys, change):
+    run = train(tiny(num_epochs=2))
+    path = run / "metrics.csv"
+    rows = path.read_text().splitlines()
+    kept = {"deleted": [], "without its last newline": rows[1:], "of fewer rows": rows[3:-1]}[
+        change
+    ]
+    if kept:
+        path.write_text("\n".join([rows[0], *kept]))
+    else:
+        path.unlink()
+    for epochs in (3, 4):
+        train(replace(saved_config(str(run)), num_epochs=epochs))
+    assert "metrics.csv" not in capsys.readouterr().out and not (run / "metrics_1.csv").exists()
+    places = [tuple(row.split(",")[:2]) for row in path.read_text().splitlines()[1:]]
+    new = [(str(epoch), str(iteration)) for epoch in (2, 3) for iteration in range(3)]
+    assert places == [tuple(row.split(",")[:2]) for row in kept] + new
+    assert len({len(row.split(",")) for row in path.read_text().splitlines()}) == 1
+
+
+def test_a_run_in_the_users_folder_goes_on(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    run = train(tiny(num_epochs=1, out_dir="~/runs"))
+    for resume in ("~/runs/run1", "latest"):
+        assert saved_config(resume, "~/runs").resume == str(run)

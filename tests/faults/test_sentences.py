@@ -269,7 +269,7 @@ gan_demo.py --data-dir images  # the packed images are of others
 gan_demo.py --data-dir images  # three processes
     All processes together take 24 images an iteration; smaller batches draw better faces (docs/several-gpus.md), so consider a lower batch_size.
 gan_demo.py --resume changed_metrics  # its metrics.csv was changed
-    changed_metrics/metrics.csv is not as this run left it: it lacks rows, or its columns are others; it is kept as metrics_....csv, and the curves begin here.
+    changed_metrics/metrics.csv is not as a run leaves it: it is damaged, or its columns are others; it is kept as metrics_....csv, and the curves begin here.
 gan_demo.py --resume changed_metrics  # its metrics.csv was changed
     changed_metrics/metrics.csv cannot be drawn as curves (...).
 gan_demo.py --data-dir images --init-from weights.pkl
