@@ -54,10 +54,14 @@ class Generator(nn.Module):
     initialize_weights = initialize_weights
 
     @staticmethod
-    def fits(state_dict):
-        """Whether the convolutions of a state dict, of any names, could be a generator's."""
+    def fits(state_dict, in_order=False):
+        """Whether the convolutions of a state dict, of any names, could be a generator's: in the
+        order that they have, or else in another one unless in_order."""
+        weights = chained(state_dict, out=1, into=0, in_order=in_order)
         # In another order, a discriminator read backwards would be one that takes a single number.
-        return bool(chained(state_dict, out=1, into=0, may_be=lambda ws: ws[0].shape[0] != 1))
+        return bool(weights) and (
+            in_order or weights[0].shape[0] != 1 or Generator.fits(state_dict, True)
+        )
 
     @classmethod
     def from_state_dict(cls, state_dict):
@@ -96,9 +100,9 @@ class Discriminator(nn.Module):
     initialize_weights = initialize_weights
 
     @staticmethod
-    def fits(state_dict):
-        """Whether the convolutions of a state dict, of any names, could be a discriminator's."""
-        weights = chained(state_dict, out=0, into=1, may_be=bool)
+    def fits(state_dict, in_order=False):
+        """Whether the convolutions of a state dict could be a discriminator's, as Generator's does."""
+        weights = chained(state_dict, out=0, into=1, in_order=in_order)
         return bool(weights) and weights[-1].shape[0] == 1  # an encoder gives more
 
     @classmethod
@@ -124,19 +128,19 @@ def layers_of(state_dict):
     return convolutions, {name: layers[name] for name in layers if name not in convolutions}
 
 
-def chained(state_dict, out, into, may_be):
+def chained(state_dict, out, into, in_order):
     """The weights of its convolutions, if all are 4 x 4 and each takes in as many channels as the one
-    before it gives: in the order they have, or else in one that may_be says yes to; [] if not. out
-    and into are the axes of their weights that tell."""
+    before it gives: in the order they have or, unless in_order, in another one; [] if not. out and
+    into are the axes of their weights that tell."""
     weights = [layer["weight"] for layer in layers_of(state_dict)[0].values()]
     if len(weights) < 2 or any(weight.shape[2:] != (4, 4) for weight in weights):
         return []
     if follow(weights, out, into):
         return weights
-    if follow(weights, into, out):  # in order, but one that goes the other way, as an encoder does
+    if in_order or follow(weights, into, out):  # the other way: an encoder
         return []
     weights = in_chain(state_dict, out, into)
-    return weights if follow(weights, out, into) and may_be(weights) else []
+    return weights if follow(weights, out, into) else []
 
 
 def follow(weights, out, into):

@@ -177,7 +177,7 @@ def train(config: Config) -> Path:
 
     # Data: image files -> one array -> batches
     source = find_images(config.data_dir)
-    if Path(config.out_dir).resolve().is_relative_to(Path(source).resolve()):
+    if Path(os.path.realpath(config.out_dir)).is_relative_to(os.path.realpath(source)):
         raise RunError(
             f"out_dir {config.out_dir} lies in data_dir {source}, so the next run would train on the "
             "pictures of this one; name another place for one of them."

@@ -1,6 +1,7 @@
 """From a checkpoint to faces: the generator that it holds, noise, and what the one makes of the other."""
 
 import re
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def find_net(path, checkpoint, net, raw=False):
     that cannot be built, an average without BatchNorm's statistics say, is passed over.
     Raises RunError where none can be built, or a weight is not finite.
     """
-    found = nets_in(checkpoint, net.fits)
+    found = nets_in(checkpoint, partial(net.fits, in_order=True)) or nets_in(checkpoint, net.fits)
     if not found:
         return None
     names = sorted(found, key=lambda name: (is_average(name) == raw, name not in OURS))

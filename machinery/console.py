@@ -58,9 +58,11 @@ def sentence_of(error):
     """A RunError for a file that the system refuses, wherever that was, and for too little memory;
     None for any other error."""
     if isinstance(error, OSError) and error.filename and error.strerror:
+        advice = "allow it to be read and written"
+        if not isinstance(error, PermissionError):
+            advice = "look at what is there"
         return RunError(
-            f"{error.filename} cannot be used ({error.strerror}); allow it to be read and written, or "
-            "name another place."
+            f"{error.filename} cannot be used ({error.strerror}); {advice}, or name another place."
         )
     words = f"{type(error).__name__} {error}"  # PyTorch has several kinds
     if isinstance(error, MemoryError) or re.search("OutOfMemoryError|alloc.* memory", words):
@@ -97,8 +99,11 @@ class _Patient:
 def command_of(config):
     """The command that runs the script which a config belongs to: python gan_demo.py."""
     module = sys.modules[type(config).__module__]
-    name = module.__spec__.name if module.__spec__ else Path(module.__file__).stem
-    return f"python -m {name}" if "." in name else command(module.__file__)
+    file = getattr(module, "__file__", None)
+    if not file or not Path(file).is_file():  # of a notebook
+        return "the same lines and"
+    name = module.__spec__.name if module.__spec__ else Path(file).stem
+    return f"python -m {name}" if "." in name else command(file)
 
 
 def command(script):

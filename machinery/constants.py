@@ -20,7 +20,7 @@ import tyro
 from machinery.checkpoints import checkpoint_paths, trained_runs
 from machinery.console import RunError
 from machinery.files import writing
-from machinery.processes import from_rank_0, joined_processes
+from machinery.processes import alone, from_rank_0, joined_processes
 
 RUNS = "log_gan"  # where runs are kept
 
@@ -125,7 +125,9 @@ def untyped(config_class):
 
 def check_config(config):
     """Raise RunError for a constant out of its range, one that a resumed run forbids to change,
-    or an output folder that cannot be written."""
+    an output folder that cannot be written, or another run that this process trains already."""
+    with alone():  # before this one takes random numbers from it
+        pass
     from_rank_0(lambda: _check_config(config))
 
 

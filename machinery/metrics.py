@@ -43,8 +43,10 @@ def cut_metrics(folder, metrics, place):
         return
     try:
         head, *rows = [line.split(",") for line in path.read_text().splitlines()]
-        rows = [row for row in rows if (int(row[0]), int(row[1])) < place]
-        if head != columns(metrics) or any(len(row) != len(head) for row in rows):
+        rows = {(int(row[0]), int(row[1])): row for row in rows}
+        rows = [row for number, row in sorted(rows.items()) if number < place]
+        numbers = [[float(value) for value in row] for row in rows]
+        if head != columns(metrics) or any(len(row) != len(head) for row in numbers):
             raise ValueError
     except (ValueError, IndexError):
         names = (path.with_name(f"metrics_{number}.csv") for number in count(1))

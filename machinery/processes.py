@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 import uuid
@@ -60,6 +61,25 @@ def choose_device(name="auto"):
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     return device
+
+
+training = threading.Lock()
+
+
+@contextmanager
+def alone():
+    """Let no other thread train inside the block, since all share one set of random numbers.
+
+    Raises RunError where one does already.
+    """
+    if not training.acquire(blocking=False):
+        raise RunError(
+            "another run is being trained in this process; wait for its end, or train in another one."
+        )
+    try:
+        yield
+    finally:
+        training.release()
 
 
 # --- a job of torchrun

@@ -2,10 +2,9 @@
 
 import json
 import random
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -27,6 +26,7 @@ from machinery.files import atomic_write, locked, new_folder, numbered
 from machinery.metrics import cut_metrics, not_finite_loss, save_curves, write_metrics
 from machinery.pictures import save_animation, save_picture
 from machinery.processes import (
+    alone,
     average,
     average_statistics,
     begin_training,
@@ -271,10 +271,10 @@ class Run:
         if self.stop:
             self.bar.close()
             one = get_world_size() == 1
-            command = f": {command_of(self.config)}" if one else " the same torchrun command and"
+            command = command_of(self.config) if one else "the same torchrun command and"
             print(
                 f"Stopped after {self.step:,} iterations, all of it saved. "
-                f"Go on with{command} --resume {quoted(self.folder)}"
+                f"Go on with: {command} --resume {quoted(self.folder)}"
             )
             raise Stopped(128 + self.stop)
 
@@ -305,25 +305,6 @@ class Run:
         if checkpoint:
             save_checkpoint(checkpoint, self.folder / f"checkpoint_{epoch}_epoch.pkl")
             remove_older_checkpoints(self.folder, self.config.keep_checkpoints)
-
-
-training = threading.Lock()
-
-
-@contextmanager
-def alone():
-    """Let no other thread train inside the block, since all share one set of random numbers.
-
-    Raises RunError where one does already.
-    """
-    if not training.acquire(blocking=False):
-        raise RunError(
-            "another run is being trained in this process; wait for its end, or train in another one."
-        )
-    try:
-        yield
-    finally:
-        training.release()
 
 
 def seed_iteration(seed, step, rank=0):

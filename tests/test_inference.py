@@ -500,6 +500,21 @@ def encoder(*widths):
     return nn.Sequential(*layers[:-1])
 
 
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_of_two_the_one_in_order_is_the_generator(tmp_path, kind):
+    """Names in safetensors are sorted, which mixes an encoder's layers up."""
+    weights = encoder(3, 8, 16, 32, 12).state_dict()
+    names = dict(zip(["0", "2", "4", "6"], ["in_conv", "down1", "down2", "out_conv"]))
+    mixed = {f"E.{names.get(key[0], 'norm' + key[0])}{key[1:]}": weights[key] for key in weights}
+    mixed = {name: mixed[name] for name in sorted(mixed)}
+    real = Generator(12, 8, 3, 32)
+    both = mixed | {f"G.{name}": value for name, value in real.state_dict().items()}
+    path = tmp_path / f"both.{kind}"
+    save_file(both, path) if kind == "safetensors" else torch.save(both, path)
+    found = load_generator(path, load_file(path)).state_dict()
+    assert all(value.equal(found[name]) for name, value in real.state_dict().items())
+
+
 @pytest.mark.parametrize("names", [("netE", "netG"), ("netG", "netE"), ("netE", "netG", "netD")])
 def test_an_encoder_is_neither_generator_nor_discriminator(tmp_path, capsys, names):
     nets = {

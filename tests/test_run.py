@@ -21,7 +21,7 @@ import gan_inference
 from common_tools import RunError
 from gan_demo import saved_config, train
 from gan_inference import sample
-from machinery.console import command
+from machinery.console import command, command_of
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 FLAGS = [
@@ -195,6 +195,7 @@ def test_letters_that_the_output_lacks_end_nothing(tmp_path):
         lambda rows: [row.replace(",", ";") for row in rows],  # as some programs save it
         lambda rows: rows[1:],
         lambda rows: [*rows[:-1], rows[-1][:-20]],  # cut short
+        lambda rows: [*rows[:-1], rows[-1].rpartition(",")[0] + ",n/a"],
         lambda rows: [f"{row},1" for row in rows],
         lambda rows: [],
     ],
@@ -254,8 +255,9 @@ def test_two_runs_do_not_share_one_process(tiny, monkeypatch):
             train(tiny())
         errors.append(error)
 
+    expected = states(train(tiny(num_epochs=1)))
     monkeypatch.setattr(gan_demo, "train_step", train_step)
-    train(tiny(num_epochs=1))
+    assert states(train(tiny(num_epochs=1))) == expected  # the other one took no random numbers
     assert errors
     train(tiny(num_epochs=1))
 
@@ -335,3 +337,20 @@ def test_a_run_in_the_users_folder_goes_on(tiny, tmp_path, monkeypatch):
     run = train(tiny(num_epochs=1, out_dir="~/runs"))
     for resume in ("~/runs/run1", "latest"):
         assert saved_config(resume, "~/runs").resume == str(run)
+
+
+def test_rows_that_a_killed_run_left_behind_go_even_if_it_began_late(tiny):
+    run = train(tiny(num_epochs=3))
+    path = run / "metrics.csv"
+    head, *rows = path.read_text().splitlines()
+    for name in ("checkpoint_2_epoch.pkl", "epoch_002.png"):  # killed in the third epoch
+        (run / name).unlink()
+    path.write_text("\n".join([head, *rows[3:8]]))
+    train(saved_config(str(run)))
+    assert path.read_text().splitlines() == [head, *rows[3:]]
+
+
+def test_a_run_of_a_notebook_says_how_it_goes_on(monkeypatch):
+    monkeypatch.delattr(sys.modules[__name__], "__file__", raising=False)
+    ours = type("Config", (), {"__module__": __name__})
+    assert command_of(ours()) == "the same lines and"

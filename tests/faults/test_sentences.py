@@ -97,6 +97,8 @@ gan_demo.py --data-dir images --nz 1000000000000
     there is not enough memory for this; lower batch_size or image_size, or ngf and ndf of a new run.
 gan_demo.py --data-dir images/forbidden/faces  # a folder above it may not be entered
     images/forbidden/faces cannot be used (Permission denied); allow it to be read and written, or name another place.
+gan_demo.py --resume with_a_folder  # its metrics.csv is a folder
+    with_a_folder/metrics.csv cannot be used (Is a directory); look at what is there, or name another place.
 gan_demo.py --data-dir images  # a constant has no type
     real_labels in Config has no type, so it is no constant; write real_labels: int = ..., or what type it has.
 gan_demo.py --data-dir images --match-contrast inf
@@ -371,7 +373,13 @@ def no_space(monkeypatch):
 def training_in_a_thread(monkeypatch):
     lock = threading.Lock()
     lock.acquire()
-    monkeypatch.setattr(machinery.run, "training", lock)
+    monkeypatch.setattr(processes, "training", lock)
+
+
+def metrics_folder(_):
+    shutil.copytree("changed_metrics", "with_a_folder")
+    Path("with_a_folder/metrics.csv").unlink()
+    Path("with_a_folder/metrics.csv").mkdir()
 
 
 def not_entered(monkeypatch):
@@ -402,6 +410,7 @@ MEANWHILE = {
     "no space is left": no_space,
     "safetensors is not installed": no_safetensors,
     "the loss becomes infinite": lambda _: make_infinite(1),
+    "its metrics.csv is a folder": metrics_folder,
     "its metrics.csv was changed": lambda _: Path("changed_metrics/metrics.csv").write_text("a;b"),
     "another one trains in this process": training_in_a_thread,
     "a folder above it may not be entered": not_entered,
