@@ -155,7 +155,7 @@ def use_on_pictures(config, change):
         try:
             used, made = change(dataset.load_image(name))
         except RunError as error:
-            print(f"Passed over: {error}", flush=True)
+            print(f"Passed over {name}: {error}", flush=True)
             continue
         new = str(Path(name).with_suffix(".png"))
         if new.lower() in taken:  # of a.jpg and a.png, or one that is named like the overview
@@ -175,10 +175,12 @@ def use_on_pictures(config, change):
 def open_pictures(place, called="input", nc=3):
     """The picture, or the folder of them, as a CelebADataset. Raises RunError where it is neither."""
     path = Path(place)
+    if not path.exists():
+        raise RunError(f"{called} {place} does not exist; name a picture or a folder of them.")
     if path.is_file() and ending(path.name) not in EXTENSIONS:
         endings = ", ".join(sorted(EXTENSIONS))
         raise RunError(
-            f"{called} {place} is neither a picture ({endings}) nor a folder; name another."
+            f"{called} {place} is neither a folder nor a picture ({endings}); name another."
         )
     dataset = CelebADataset(path, None, nc, called)
     if dataset.passed_over:
