@@ -14,7 +14,6 @@ if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silen
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +34,7 @@ from applications.common import (
     train_or_use,
     use_on_pictures,
 )
+from applications.nets import UNet
 from common_tools import RunError, choose_device, run_as_script, set_seed
 from dcgan import Discriminator, initialize_weights
 from machinery.acceleration import autocast, fused_adam
@@ -92,34 +92,30 @@ METRICS = {
 HOLE = slice(SIDE // 4, -SIDE // 4)  # rows and columns of the middle half
 
 
-class ContextEncoder(nn.Module):
-    """Images with a hole and the hole, 4 channels of (N, 4, 64, 64) -> (N, 3, 64, 64) in [-1, 1].
-
-    Encoder, bottleneck, decoder. In the bottleneck each channel is mixed over all places, then
-    the channels are, each place by itself: the paper's channel-wise fully connected layer, by which
-    the middle comes to know of the rim. The paper's net is AlexNet and sees no channel of the hole.
+class Mixing(nn.Module):
+    """The paper's bottleneck, a channel-wise fully connected layer, for features of 4 x 4: mixes each
+    channel over all places, by which the middle comes to know of the rim, then channels in each place.
     """
 
-    def __init__(self, width):
+    def __init__(self, channels):
         super().__init__()
-        widths = [width, 2 * width, 4 * width, 4 * width]
-        encoder, decoder = [nn.Conv2d(4, width, 4, 2, 1), nn.LeakyReLU(0.2)], []
-        for narrow, wide in pairwise(widths):
-            convolution = nn.Conv2d(narrow, wide, 4, 2, 1, bias=False)
-            encoder += [convolution, nn.BatchNorm2d(wide), nn.LeakyReLU(0.2)]
-        for wide, narrow in pairwise(widths[::-1]):
-            convolution = nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False)
-            decoder += [convolution, nn.BatchNorm2d(narrow), nn.ReLU()]
-        self.encoder = nn.Sequential(*encoder)
-        self.decoder = nn.Sequential(*decoder, nn.ConvTranspose2d(width, 3, 4, 2, 1))
-        self.places = nn.Parameter(torch.empty(widths[-1], 16, 16))
-        self.channels = nn.Conv2d(widths[-1], widths[-1], 1)
+        self.places = nn.Parameter(torch.empty(channels, 16, 16))
+        self.channels = nn.Conv2d(channels, channels, 1)
         nn.init.normal_(self.places, 0, 0.25)
 
-    def forward(self, cut):
-        features = self.encoder(cut)
+    def forward(self, features):
         mixed = torch.einsum("ncs,cst->nct", features.flatten(2), self.places.to(features.dtype))
-        return self.decoder(F.relu(self.channels(mixed.view_as(features)))).tanh()
+        return F.relu(self.channels(mixed.view_as(features)))
+
+
+def context_encoder(width):
+    """Images with a hole and the hole, 4 channels of (N, 4, 64, 64) -> (N, 3, 64, 64) in [-1, 1].
+
+    The paper's encoder is AlexNet, is not told where the hole is, and has no skips to the decoder;
+    with them, what is filled in goes on from the surroundings sooner in the training.
+    """
+    widths = [width, 2 * width, 4 * width, 4 * width]
+    return UNet(4, 3, widths, Mixing(widths[-1]))
 
 
 def cut_out(images, hole):
@@ -192,7 +188,7 @@ def train(config: Config) -> Path:
     truth = to_images(torch.tensor(kept_apart)).to(device)
 
     set_seed(config.seed)
-    net, discriminator = ContextEncoder(config.width), Discriminator(3, config.width, SIDE // 2)
+    net, discriminator = context_encoder(config.width), Discriminator(3, config.width, SIDE // 2)
     initialize_weights(discriminator)
     for each in (net, discriminator):
         each.to(device, memory_format=torch.channels_last)
@@ -276,7 +272,7 @@ def use(config: Use) -> list[Path]:
 
 def build(weights):
     """The net of a state dict."""
-    return ContextEncoder(weights["encoder.0.weight"].shape[0])
+    return context_encoder(weights["encoder.0.0.weight"].shape[0])
 
 
 def open_mask(path):
@@ -313,7 +309,7 @@ def fill_in_picture(net, picture, mask=None):
     small, holed = (
         each.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box) for each in (picture, hole)
     )
-    device = net.channels.weight.device
+    device = net.last.weight.device
     images = to_images(torch.tensor(np.asarray(small))[None]).to(device)
     holed = torch.tensor(np.asarray(holed) > 0)[None, None].float().to(device)
     filled = to_pixels(fill_in(net, images, holed))[0].permute(1, 2, 0).numpy()

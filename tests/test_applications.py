@@ -224,7 +224,7 @@ def test_what_is_in_the_hole_is_not_looked_at(trained_encoder):
 @pytest.fixture
 def trained_encoder():
     torch.manual_seed(0)
-    net = context_encoder.ContextEncoder(4)
+    net = context_encoder.context_encoder(4)
     net(torch.randn(16, 4, 64, 64))
     return net.eval()
 
@@ -245,7 +245,7 @@ def test_a_step_of_the_context_encoder_is_the_papers():
     real = torch.rand(3, 3, 64, 64, dtype=torch.float64) * 2 - 1
     hole = torch.zeros(1, 1, 64, 64, dtype=torch.float64)
     hole[..., 16:48, 16:48] = 1
-    net, d = context_encoder.ContextEncoder(4).double(), context_encoder.Discriminator(3, 4, 32)
+    net, d = context_encoder.context_encoder(4).double(), context_encoder.Discriminator(3, 4, 32)
     d = d.double()
     config = context_encoder.Config(width=4, bf16=False)
     optimizers = torch.optim.SGD(net.parameters(), lr=0.0), torch.optim.SGD(d.parameters(), lr=0.0)
@@ -262,8 +262,8 @@ def test_a_step_of_the_context_encoder_is_the_papers():
     loss_d = -p_real.log().mean() - (1 - p_made).log().mean()
     expected = torch.stack([l2, adversarial, loss_d, p_real.mean(), p_made.mean()])
     assert torch.allclose(numbers, expected, rtol=1e-6)
-    gradient = torch.autograd.grad(l2 + config.adversarial * adversarial, net.channels.weight)[0]
-    assert torch.allclose(net.channels.weight.grad, gradient, rtol=1e-5, atol=1e-12)
+    gradient = torch.autograd.grad(l2 + config.adversarial * adversarial, net.last.weight)[0]
+    assert torch.allclose(net.last.weight.grad, gradient, rtol=1e-5, atol=1e-12)
 
 
 # --- sentences
@@ -336,7 +336,7 @@ def scene(tmp_path_factory):
         (folder / name).write_text("a text")
     for name in ("black", "white"):
         Image.new("L", (9, 9), name).save(folder / f"{name}.png")
-    weights = context_encoder.ContextEncoder(4).state_dict()
+    weights = context_encoder.context_encoder(4).state_dict()
     save_checkpoint({"g_model_state_dict": weights}, folder / "weights.pkl")
     save_checkpoint({"g_model_state_dict": {"main.0.weight": torch.zeros(1)}}, folder / "other.pkl")
     return folder
