@@ -1,7 +1,7 @@
 """From a checkpoint to faces: the generator that it holds, noise, and what the one makes of the other."""
 
 import re
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -46,7 +46,8 @@ def find_place(path):
         path = weights[0] if weights else path
     if path:
         return path
-    if newest := next(trained_runs(RUNS), None) or next(iter(sorted(RELEASED.glob("*.pkl"))), None):
+    released = sorted(RELEASED.glob("celeba*.pkl"))  # beside the weights of the applications
+    if newest := next(chain(trained_runs(RUNS), released), None):
         return newest
     raise RunError(
         f"neither a run in {RUNS} nor {RELEASED.name} has a checkpoint; train one with python "

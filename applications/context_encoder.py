@@ -64,7 +64,7 @@ class Config(TrainConfig):
     """Learn to fill in missing parts of pictures. With --input and --out-dir: fill in those of yours
     (--input x --help tells more). Every constant can be edited in applications/context_encoder.py."""
 
-    num_epochs: Free[Count] = 40  # times through all the images but the tenth that is kept apart
+    num_epochs: Free[Count] = 30  # times through all the images but the tenth that is kept apart
     width: Count = 48  # channels of the first layer
     lr: Rate = 0.0005  # learning rate of the net's Adam
     lr_d: Rate = 0.0002  # and of the discriminator's
