@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from machinery.constants import (
     Free,
     OrAll,
     Place,
+    Range,
     RunConfig,
     train_as_told,
 )
@@ -31,6 +33,7 @@ from machinery.pictures import make_grid, save_picture
 from machinery.processes import get_rank
 from my_dataset import CELEBA_DIR, CelebADataset, find_apart, load_faces
 
+Weight = Annotated[float, Range("0 or more", lambda weight: weight >= 0)]
 SIDE = 64  # pixels a side of the images that all applications learn from
 RELEASED = Path(__file__).parent.parent / "checkpoints"
 OVERVIEW, TILE, MOST = "overview.png", 128, 64  # inputs above outputs: side of each, how many

@@ -15,7 +15,6 @@ if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silen
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -27,6 +26,7 @@ from applications.common import (
     SIDE,
     TrainConfig,
     UseConfig,
+    Weight,
     load_net,
     open_images,
     open_pictures,
@@ -44,7 +44,6 @@ from machinery.constants import (
     Count,
     Free,
     Place,
-    Range,
     Rate,
     Share,
     check_config,
@@ -55,8 +54,6 @@ from machinery.figures import psnr
 from machinery.pictures import make_grid, to_pixels
 from machinery.processes import average_gradients
 from machinery.run import Run
-
-Weight = Annotated[float, Range("0 or more", lambda weight: weight >= 0)]
 
 
 @dataclass

@@ -40,3 +40,16 @@ class UNet(nn.Module):
         for stage in self.decoder:
             made = torch.cat([stage(made), features.pop()], dim=1)
         return self.last(made).tanh()
+
+
+class Residual(nn.Module):
+    """Features (N, width, H, W) plus what two convolutions make of them (He et al. 2016,
+    arXiv:1512.03385)."""
+
+    def __init__(self, width):
+        super().__init__()
+        first, second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
+        self.layers = nn.Sequential(first, nn.PReLU(width), second)
+
+    def forward(self, features):
+        return features + self.layers(features)

@@ -14,13 +14,16 @@ from conftest import ROOT, assert_same_run, save_images
 from faults.test_sentences import contents, matches, rows
 from PIL import Image
 
-from applications import common, context_encoder
+from applications import common, context_encoder, srgan
 from common_tools import RunError, run_as_script
 from machinery.checkpoints import save_checkpoint
 from machinery.constants import saved_config
 
 # Each application with constants that make a run of seconds, and draw what random numbers it can.
-SMALL = {context_encoder: {"width": 4, "random_blocks": 0.5}}
+SMALL = {
+    context_encoder: {"width": 4, "random_blocks": 0.5},
+    srgan: {"width": 4, "blocks": 1, "mse_epochs": 1},
+}
 
 
 def name_of(application):
