@@ -123,8 +123,8 @@ class SRResNet(nn.Module):
 
 
 def bicubic(images):
-    """Images (N, C, H, W) enlarged as any viewer does it: the baseline."""
-    return F.interpolate(images, scale_factor=FACTOR, mode="bicubic")
+    """Images (N, C, H, W) enlarged as Pillow does it (antialias gives its kernel): the baseline."""
+    return F.interpolate(images, scale_factor=FACTOR, mode="bicubic", antialias=True)
 
 
 def shrink(images):

@@ -273,6 +273,116 @@ def test_a_step_of_the_context_encoder_is_the_papers():
     assert torch.allclose(net.last.weight.grad, gradient, rtol=1e-5, atol=1e-12)
 
 
+# --- SRGAN
+
+
+def test_the_figures_of_srgan(tmp_path):
+    """Each face written to files and enlarged from there, compared by formulas of the test's own."""
+    images = tmp_path / "rough"
+    images.mkdir()
+    for number in range(20):
+        rough_picture((20, 24), number).resize((40, 48)).save(images / f"{number:02d}.png")
+    run = srgan.train(small_config(srgan, images, tmp_path))
+    kept = json.loads((run / "figures.json").read_text())
+    assert kept["images"] == 2 and list(kept["figures"]) == ["bicubic", "SRResNet", "SRGAN"]
+    faces = [Image.open(path).resize((64, 76), 2) for path in sorted(images.iterdir())[-2:]]
+    faces = [face.crop((0, 6, 64, 70)) for face in faces]
+    for number, face in enumerate(faces):
+        small = srgan.shrink(common.to_images(torch.tensor(np.asarray(face))[None]))
+        pixels = np.asarray(face.resize((16, 16), Image.Resampling.BICUBIC)).astype(float)
+        assert abs((small[0].permute(1, 2, 0).numpy() + 1) * 127.5 - pixels).max() < 6
+        save_images(tmp_path / "small", 0)
+        small = ((small[0].permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8)
+        Image.fromarray(small).save(tmp_path / f"small/{number}.png")
+
+    checkpoints = {"SRResNet": run / "srresnet.pkl", "SRGAN": run}
+    for name, path in checkpoints.items():
+        out = tmp_path / name
+        use(srgan, path, input=str(tmp_path / "small"), out_dir=str(out))
+        found = []
+        for number, face in enumerate(faces):
+            made = np.asarray(Image.open(out / f"{number}.png"), float)
+            found.append(10 * np.log10(255**2 / np.mean((made - np.asarray(face)) ** 2)))
+        assert kept["figures"][name]["PSNR"] == pytest.approx(np.mean(found), abs=0.001)
+        assert kept["figures"][name]["SWD 64"] > 0
+    found = [
+        np.asarray(Image.open(tmp_path / f"small/{n}.png").resize((64, 64), 3), float)
+        for n in (0, 1)
+    ]
+    found = [np.mean((made - np.asarray(face)) ** 2) for made, face in zip(found, faces)]
+    found = np.mean(10 * np.log10(255**2 / np.array(found)))
+    assert kept["figures"]["bicubic"]["PSNR"] == pytest.approx(
+        found, abs=0.05
+    )  # Pillow rounds in between
+
+
+def test_a_picture_in_tiles_is_the_picture_at_once(monkeypatch):
+    torch.manual_seed(0)
+    net = srgan.SRResNet(8, 8)
+    for size in [(300, 150), (128, 129), (5, 3)]:
+        picture = rough_picture(size)
+        tiled = np.asarray(srgan.enlarge_picture(net, picture), int)
+        assert tiled.shape == (4 * size[1], 4 * size[0], 3)
+        monkeypatch.setattr(srgan, "BLOCK", 1000)
+        whole = np.asarray(srgan.enlarge_picture(net, picture), int)
+        monkeypatch.undo()
+        assert abs(tiled - whole).max() <= 1 and (tiled == whole).mean() > 0.99
+
+
+def rough_picture(size, seed=1):
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_srgan_starts_from_an_srresnet_by_squared_error_alone(trained):
+    application, run = trained
+    if application is not srgan:
+        pytest.skip("of SRGAN")
+    table = np.genfromtxt(run / "metrics.csv", delimiter=",", names=True)
+    rows = [name for name in srgan.METRICS if name != "loss_mse"]
+    assert (table["loss_mse"] > 0).all()
+    for name in rows:
+        assert (table[name][:3] == 0).all() and (table[name][3:] > 0).all()
+    first = torch.load(run / "checkpoint_0_epoch.pkl")["g_ema_model_state_dict"]
+    kept = torch.load(run / "srresnet.pkl")["g_model_state_dict"]
+    assert all(torch.equal(first[key], kept[key]) for key in first)
+
+
+def test_a_step_of_srgan_written_out_again():
+    torch.manual_seed(0)
+    real = torch.rand(3, 3, 64, 64, dtype=torch.float64) * 2 - 1
+    net, d = srgan.SRResNet(4, 1).double(), srgan.Discriminator(3, 4, 64).double()
+    config = srgan.Config(bf16=False, content_weight=0.3, adversarial=0.2)
+    optimizers = [torch.optim.SGD(each.parameters(), lr=0.0) for each in (net, d)]
+    numbers = srgan.train_step(real, net, d, *optimizers, d.main[:8], config, True)
+    made = net(srgan.shrink(real))
+    mse = ((made - real) ** 2).mean()
+    content = ((d.main[:8](made).float() - d.main[:8](real).float()) ** 2).mean()
+    p_real, p_made = d(real), d(made)
+    adversarial = -p_made.log().mean()
+    loss_d = -p_real.log().mean() - (1 - p_made).log().mean()
+    expected = torch.stack([mse, content, adversarial, loss_d, p_real.mean(), p_made.mean()])
+    assert torch.allclose(numbers.double(), expected, rtol=1e-4)
+    total = mse + 0.3 * content + 0.2 * adversarial
+    gradient = torch.autograd.grad(total, net.after.weight)[0]
+    assert torch.allclose(net.after.weight.grad, gradient, rtol=1e-3, atol=1e-9)
+
+
+def test_vggs_features_are_the_content_where_they_can_be_had(monkeypatch):
+    from torchvision import models
+
+    monkeypatch.setattr(models, "vgg19", lambda weights: vgg)
+    vgg = models.vgg.VGG(models.vgg.make_layers(models.vgg.cfgs["E"]))
+    features = srgan.vgg_features()
+    assert features(torch.zeros(1, 3, 64, 64)).shape == (1, 512, 2, 2)
+    image = torch.tensor([0.485, 0.456, 0.406])[None, :, None, None].expand(1, 3, 64, 64)
+    assert torch.allclose(features(2 * image - 1), vgg.features(torch.zeros_like(image)) / 12.75)
+
+
+def no_network(weights):
+    raise OSError("no network")
+
+
 # --- sentences
 
 # As in faults/test_sentences.py: a command, and the sentence that ends it or, in NOTES, is printed.
@@ -313,6 +423,14 @@ context_encoder.py --random-blocks 2
     random_blocks is 2.0; it must be from 0 to 1.
 context_encoder.py --adversarial -1
     adversarial is -1.0; it must be 0 or more.
+srgan.py --input large --out-dir new3 --path-checkpoint srgan.pkl
+    none of the pictures of input large could be used; name others.
+srgan.py --input photos --out-dir out
+    weights.pkl is of another net than applications.srgan has; name a run or a file of it.
+srgan.py --content edges
+    content is edges; it must be discriminator or vgg.
+srgan.py --content vgg
+    the weights of VGG19 cannot be loaded (no network); put the file of https://download.pytorch.org/models/vgg19-....pth into .../checkpoints, or leave content at discriminator.
 """
 NOTES = """
 context_encoder.py --input photos --out-dir out1
@@ -325,6 +443,8 @@ context_encoder.py --input photos --out-dir out4
     4 written to out4; inputs above outputs: out4/overview.png
 context_encoder.py --input photos --out-dir out5 --mask white.png
     Passed over 000.png: no square of it has all of the hole in it; use a smaller mask.
+srgan.py --input mixed --out-dir out6 --path-checkpoint srgan.pkl
+    Passed over large.png: it has 4,002,000 pixels; of more than 4 million make a part.
 context_encoder.py --data-dir many
     On 1 images that were not trained on (log_gan/context_encoder/run1/figures.json):
 """
@@ -343,8 +463,13 @@ def scene(tmp_path_factory):
         (folder / name).write_text("a text")
     for name in ("black", "white"):
         Image.new("L", (9, 9), name).save(folder / f"{name}.png")
-    weights = context_encoder.context_encoder(4).state_dict()
-    save_checkpoint({"g_model_state_dict": weights}, folder / "weights.pkl")
+    save_images(folder / "mixed", 1)
+    for inside in ("mixed", "large"):
+        (folder / inside).mkdir(exist_ok=True)
+        Image.new("L", (2001, 2000)).save(folder / inside / "large.png")
+    nets = {"weights": context_encoder.context_encoder(4), "srgan": srgan.SRResNet(4, 1)}
+    for name, net in nets.items():
+        save_checkpoint({"g_model_state_dict": net.state_dict()}, folder / f"{name}.pkl")
     save_checkpoint({"g_model_state_dict": {"main.0.weight": torch.zeros(1)}}, folder / "other.pkl")
     return folder
 
@@ -360,6 +485,7 @@ def run_in(folder, monkeypatch, capsys, command):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", [script, *flags])
     monkeypatch.setattr(common, "RELEASED", Path("nowhere"))
+    monkeypatch.setattr("torchvision.models.vgg19", no_network)
     code = 0
     try:
         run_as_script(MAINS[script])
