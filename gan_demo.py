@@ -48,7 +48,7 @@ from machinery.ema import WeightAverage
 from machinery.pictures import make_grid
 from machinery.processes import average_gradients, from_rank_0
 from machinery.run import Run
-from my_dataset import CELEBA_DIR, find_images, load_faces
+from my_dataset import CELEBA_DIR, find_apart, load_faces
 from sampling import find_checkpoint, find_weights, generate, load_generator
 
 ImageSize = Annotated[int, one_of({size: str(size) for size in IMAGE_SIZES})]
@@ -176,12 +176,7 @@ def train(config: Config) -> Path:
     device = choose_device(config.device)
 
     # Data: image files -> one array -> batches
-    source = find_images(config.data_dir)
-    if Path(os.path.realpath(config.out_dir)).is_relative_to(os.path.realpath(source)):
-        raise RunError(
-            f"out_dir {config.out_dir} lies in data_dir {source}, so the next run would train on the "
-            "pictures of this one; name another place for one of them."
-        )
+    source = find_apart(config.data_dir, config.out_dir)
     options = config.image_size, config.nc, config.max_images, config.skip_bad_images
     images, fingerprint = load_faces(source, config.cache_dir, *options)
     faces = FaceBatches(

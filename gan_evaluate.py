@@ -26,7 +26,7 @@ from machinery.batches import to_images
 from machinery.checkpoints import checkpoint_paths, load_file
 from machinery.constants import Count, Place, Seed, check_ranges
 from machinery.features import feature_figures, usable_nets
-from machinery.figures import contrast, descriptors, nearest, swd
+from machinery.figures import contrast, descriptors, nearest, print_table, swd
 from machinery.files import new_folder
 from machinery.pictures import save_grid, to_pixels
 from my_dataset import CELEBA_DIR, find_images, load_faces
@@ -185,15 +185,6 @@ def draw(generator, count, seed, device):
     blocks = draw_noise(count, generator.main[0].in_channels, seed)
     pixels = [to_pixels(generate(generator, noise.to(device))) for noise in blocks]
     return torch.cat(pixels)[:count].permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def print_table(rows):
-    """Print {name: {column: number}} with aligned columns."""
-    width = max(map(len, rows))
-    columns = list(next(iter(rows.values())))
-    print(" " * width, *(f"{column:>9}" for column in columns))
-    for name, figures in rows.items():
-        print(f"{name:{width}}", *(f"{figures[column]:9.2f}" for column in columns))
 
 
 def main():

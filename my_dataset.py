@@ -70,10 +70,12 @@ def resize_and_crop(image, image_size):
 class CelebADataset(Dataset):
     """The images of a folder (with its sub-folders) or of a zip, in sorted order, without labels.
 
-    data_dir: the folder or the .zip, which is read as it is. What an unzip tool leaves behind
-        (__MACOSX, dot-files) is passed over; links to folders are followed, see folder_files.
+    data_dir: the folder or the .zip, which is read as it is, or one image file. What an unzip tool
+        leaves behind (__MACOSX, dot-files) is passed over; links to folders are followed, see
+        folder_files.
     transforms: a function of a PIL image, such as face_transform(); its result is the item.
     nc: 3 hands it RGB images, 1 gray ones, whatever the files are.
+    called: the constant that names data_dir, for the sentences.
 
     `files` maps each image's path inside data_dir to its size in bytes and, in a folder, its time
     ("path/" is a folder that cannot be opened: an image that cannot be read);
@@ -82,16 +84,23 @@ class CelebADataset(Dataset):
     Raises RunError where data_dir does not exist, is no zip, cannot be read, or has no images.
     """
 
-    def __init__(self, data_dir, transforms, nc=3):
-        self.data_dir = Path(data_dir)
+    def __init__(self, data_dir, transforms, nc=3, called="data_dir"):
+        self.data_dir, self.called = Path(data_dir), called
         self.transforms = transforms
         self.mode = {1: "L", 3: "RGB"}[nc]
         self._zip, self._zip_process = None, None
         if not self.data_dir.exists():
-            raise RunError(f"data_dir {data_dir} does not exist; name a folder or .zip of images.")
-        self.in_zip = self.data_dir.is_file()
+            raise RunError(f"{called} {data_dir} does not exist; name a folder or .zip of images.")
+        one = self.data_dir.is_file() and ending(self.data_dir.name) in EXTENSIONS
+        self.in_zip = self.data_dir.is_file() and not one
+        if one:
+            stat = self.data_dir.stat()
+            found = [(self.data_dir.name, (stat.st_size, stat.st_mtime_ns))]
+            self.data_dir = self.data_dir.parent
+        else:
+            found = self._zip_files() if self.in_zip else folder_files(self.data_dir, called)
         self.files, self.passed_over = {}, Counter()
-        for name, stat in sorted(self._zip_files() if self.in_zip else folder_files(self.data_dir)):
+        for name, stat in sorted(found):
             if (kind := ending(name)) in OTHER_EXTENSIONS:
                 self.passed_over[kind] += 1
             elif kind in EXTENSIONS or kind == "/":  # reading that says why
@@ -100,7 +109,7 @@ class CelebADataset(Dataset):
         if not self.names:
             endings = ", ".join(sorted(EXTENSIONS))
             others = f"; passed over: {counts(self.passed_over)}" if self.passed_over else ""
-            raise RunError(f"data_dir {data_dir} has no images in it ({endings}{others}).")
+            raise RunError(f"{called} {data_dir} has no images in it ({endings}{others}).")
 
     def __len__(self):
         return len(self.names)
@@ -185,12 +194,23 @@ class CelebADataset(Dataset):
                 if self.data_dir == Path(DRAWN_FACES):
                     advice = "delete it, and it is drawn again"
                 raise RunError(
-                    f"data_dir {self.data_dir} cannot be opened as a zip ({reason}); {advice}."
+                    f"{self.called} {self.data_dir} cannot be opened as a zip ({reason}); {advice}."
                 ) from error
         return self._zip
 
     def __getstate__(self):  # what a spawned worker process gets
         return {**self.__dict__, "_zip": None, "_zip_process": None}
+
+
+def find_apart(data_dir, out_dir):
+    """What find_images(data_dir) gives. Raises RunError where out_dir lies in it."""
+    source = find_images(data_dir)
+    if Path(os.path.realpath(out_dir)).is_relative_to(os.path.realpath(source)):
+        raise RunError(
+            f"out_dir {out_dir} lies in data_dir {source}, so the next run would train on the "
+            "pictures of this one; name another place for one of them."
+        )
+    return source
 
 
 @first_on_each_machine()
@@ -237,7 +257,7 @@ def load_faces(data_dir, cache_dir, image_size=64, nc=3, max_images=0, skip_bad_
     else:
         dataset = CelebADataset(source, crop, nc)
         content = dataset.files
-    key = repr([PACKING, str(source.resolve()), content, max_images, image_size, nc])
+    key = repr([PACKING, os.path.realpath(source), content, max_images, image_size, nc])
     name = (
         f"{source.stem[:50]}-{image_size}x{nc}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
     )

@@ -2,7 +2,7 @@
 
 import re
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -38,7 +38,10 @@ def find_checkpoint(path):
 def find_place(path):
     """The run folder or the file that find_checkpoint opens. Raises RunError where there is none."""
     if path and Path(path).is_dir() and not checkpoint_paths(path):
-        weights = sorted(each for each in Path(path).iterdir() if each.suffix in SUFFIXES)
+        if RELEASED.exists() and RELEASED.samefile(path):
+            weights = released(path)
+        else:
+            weights = sorted(each for each in Path(path).iterdir() if each.suffix in SUFFIXES)
         if len(weights) > 1:
             names = few([each.name for each in weights])
             raise RunError(
@@ -47,12 +50,17 @@ def find_place(path):
         path = weights[0] if weights else path
     if path:
         return path
-    if newest := next(trained_runs(RUNS), None) or next(iter(sorted(RELEASED.glob("*.pkl"))), None):
+    if newest := next(chain(trained_runs(RUNS), released()), None):
         return newest
     raise RunError(
         f"neither a run in {RUNS} nor {RELEASED.name} has a checkpoint; train one with python "
         "gan_demo.py, or name a file with --path-checkpoint."
     )
+
+
+def released(folder=None):
+    """The released weights of a generator; those of the applications lie beside them."""
+    return sorted(Path(folder or RELEASED).glob("celeba*.pkl"))
 
 
 def load_generator(path, checkpoint, raw=False):

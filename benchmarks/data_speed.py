@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import tyro
 from PIL import Image
-from setting import describe_machine, in_turn, print_table, write_jpegs
+from setting import describe_machine, in_turn, print_table, run, write_jpegs
 from torch.utils.data import DataLoader, Dataset
 
 from common_tools import choose_device
 from machinery.batches import FaceBatches, to_images
+from machinery.constants import Count
 from machinery.packing import ABOUT, open_packed
 from my_dataset import face_transform, load_faces
 
@@ -34,11 +34,11 @@ CELEBA_IMAGES = 202_599
 @dataclass
 class Config:
     data_dir: str = ""  # folder or .zip of faces; empty: drawn ones
-    images: int = 8000  # full-size JPEGs to make of them
-    image_size: int = 64  # pixels a side
-    batch_size: int = 64  # images in a batch
+    images: Count = 8000  # full-size JPEGs to make of them
+    image_size: Count = 64  # pixels a side
+    batch_size: Count = 64  # images in a batch
     workers: int = os.cpu_count() or 1  # of the DataLoader
-    runs: int = 5  # of each, in turn; the median counts
+    runs: Count = 5  # of each, in turn; the median counts
     device: str = "auto"  # where the batches are wanted
 
 
@@ -115,4 +115,4 @@ def main(config: Config):
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    run(main, Config)

@@ -21,14 +21,14 @@ from statistics import mean
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
-from setting import ROOT, describe_machine, print_table, write_jpegs
+from setting import ROOT, describe_machine, print_table, run, write_jpegs
 
 import gan_evaluate
-from common_tools import RunError, choose_device, run_as_script
+from common_tools import RunError, choose_device
 from drawings.faces import draw_faces
 from machinery import figures
 from machinery.checkpoints import checkpoint_paths, load_file
-from machinery.constants import Count, check_ranges
+from machinery.constants import Count
 from machinery.files import atomic_write, new_folder
 from my_dataset import CelebADataset, load_faces
 from sampling import load_generator
@@ -55,7 +55,11 @@ def trained(command, checkpoints):
     ended = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True)
     if ended.returncode:
         raise RunError(f"{command[1]} failed: {ended.stderr[-2000:]}")
-    return {path: path.stat().st_mtime - start for path in checkpoints()}
+    if not (saved := list(checkpoints())):
+        raise RunError(
+            f"{command[1]} has written no checkpoint; is it the dcgan/main.py meant here?"
+        )
+    return {path: path.stat().st_mtime - start for path in saved}
 
 
 def reached(course, seconds):
@@ -93,7 +97,6 @@ def draw_picture(courses, path):
 
 
 def main(config: Config):
-    check_ranges(config)
     device = choose_device(config.device)
     if not Path(config.peer).is_file():
         raise RunError(f"{config.peer} does not exist; name the path of dcgan/main.py.")
@@ -163,4 +166,4 @@ def main(config: Config):
 
 
 if __name__ == "__main__":
-    run_as_script(lambda: main(tyro.cli(Config)))
+    run(main, Config)

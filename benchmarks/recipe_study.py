@@ -19,18 +19,17 @@ from pathlib import Path
 from statistics import mean
 
 import numpy as np
-import tyro
 from face_distance import make_distance
 from matplotlib.figure import Figure
-from setting import describe_machine, print_table
+from setting import describe_machine, print_table, run
 
 import gan_demo
 import gan_evaluate
-from common_tools import RunError, choose_device, run_as_script
+from common_tools import RunError, choose_device
 from gan_demo import CHAPTER
 from machinery import features, figures
 from machinery.checkpoints import checkpoint_paths, newest_checkpoint
-from machinery.constants import Count, OrAll, check_ranges
+from machinery.constants import Count, OrAll
 from machinery.files import numbered
 from my_dataset import CELEBA_DIR, load_faces
 from sampling import load_generator
@@ -99,7 +98,6 @@ def trained(recipe, config, seed):
 
 
 def main(config: Config):
-    check_ranges(config)
     named = [name.strip() for name in config.only.split(",")]
     recipes = [*dict.fromkeys(named)] if config.only else list(RECIPES)
     if unknown := set(recipes) - set(RECIPES):
@@ -177,4 +175,4 @@ def draw_panels(faces, path):
 
 
 if __name__ == "__main__":
-    run_as_script(lambda: main(tyro.cli(Config)))
+    run(main, Config)

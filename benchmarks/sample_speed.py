@@ -16,22 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 from PIL import Image
-from setting import ROOT, describe_machine, in_turn, print_table
+from setting import ROOT, describe_machine, in_turn, print_table, run
 from torchvision.utils import save_image
 
 from common_tools import choose_device, set_seed
 from dcgan import Generator
 from gan_inference import save_faces
+from machinery.constants import Count
 from sampling import BLOCK, draw_noise, generate
 
 
 @dataclass
 class Config:
-    images: int = 2048  # faces to draw
-    ngf: int = 64  # width of the generator
-    runs: int = 5  # of each, in turn; the median counts
+    images: Count = 2048  # faces to draw
+    ngf: Count = 64  # width of the generator
+    runs: Count = 5  # of each, in turn; the median counts
     device: str = "auto"  # auto, cpu or cuda
 
 
@@ -87,4 +87,4 @@ def main(config: Config):
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    run(main, Config)

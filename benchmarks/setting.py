@@ -10,15 +10,29 @@ from functools import partial
 from pathlib import Path
 
 import torch
+import tyro
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+from common_tools import run_as_script
 from drawings.faces import draw_faces
+from machinery.constants import check_ranges
 from machinery.processes import map_in_processes
 from my_dataset import CelebADataset
 
 FULL_SIZE = (178, 218)  # of CelebA's aligned images
+
+
+def run(main, config_class):
+    """What a benchmark does as a script: main(config), with the constants of the command line."""
+
+    def checked():
+        config = tyro.cli(config_class)
+        check_ranges(config)
+        main(config)
+
+    run_as_script(checked)
 
 
 def describe_machine():

@@ -31,14 +31,15 @@ from unittest import mock
 
 import torch
 import tyro
-from setting import ROOT, describe_machine, in_turn, print_table, write_jpegs
+from setting import ROOT, describe_machine, in_turn, print_table, run, write_jpegs
 
 import gan_demo
-from common_tools import RunError, choose_device, run_as_script, set_seed
+from common_tools import RunError, choose_device, set_seed
 from dcgan import Discriminator, Generator
 from gan_demo import CHAPTER, METRICS
 from machinery.acceleration import CapturedStep, fused_adam, has_bf16
 from machinery.batches import FaceBatches
+from machinery.constants import Count
 from my_dataset import load_faces
 
 
@@ -46,13 +47,13 @@ from my_dataset import load_faces
 class Config:
     peer: tyro.conf.Positional[str]  # path of pytorch/examples' dcgan/main.py
     data_dir: str = ""  # folder or .zip of faces; empty: drawn ones
-    images: int = 1280  # full-size JPEGs to make of them
-    more_epochs: int = 1  # that the longer run has more than the shorter
-    width: int = 64  # ngf and ndf
-    batch_size: int = 64  # images in one iteration
+    images: Count = 1280  # full-size JPEGs to make of them
+    more_epochs: Count = 1  # that the longer run has more than the shorter
+    width: Count = 64  # ngf and ndf
+    batch_size: Count = 64  # images in one iteration
     workers: int = 2  # of the peer's DataLoader (its own default)
     iterations: int = 0  # of the step alone (0: 200 on a GPU, else 8)
-    runs: int = 3  # of each, in turn; the median counts
+    runs: Count = 3  # of each, in turn; the median counts
     device: str = "auto"  # auto, cpu or cuda
     whole: bool = True  # time whole processes too, not only the step
     profile: bool = False  # show which operators the step spends its time in
@@ -270,4 +271,4 @@ def main(config: Config):
 
 
 if __name__ == "__main__":
-    run_as_script(lambda: main(tyro.cli(Config)))
+    run(main, Config)

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, is_dataclass, make_dataclass, replace
+from inspect import get_annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -116,7 +117,7 @@ def untyped(config_class):
         for base in config_class.__mro__
         if is_dataclass(base)
         for name, value in vars(base).items()
-        if name not in base.__annotations__
+        if name not in get_annotations(base)
         and not name.startswith("_")
         and not callable(value)
         and not isinstance(value, (property, classmethod, staticmethod))

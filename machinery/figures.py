@@ -97,6 +97,12 @@ def contrast(pixels):
     return float(np.mean([image.std() for image in pixels]))
 
 
+def psnr(pixels, others):
+    """Peak signal-to-noise ratio in dB: mean over pairs of images (N, H, W, C), uint8, at most 100."""
+    squares = [np.square(np.subtract(*pair, dtype=float)).mean() for pair in zip(pixels, others)]
+    return float(np.mean(10 * np.log10(255**2 / np.maximum(squares, 255**2 / 1e10))))
+
+
 def nearest(pixels, others):
     """Of each image (n, H, W, C), the one of others (N, H, W, C) with the least squared difference.
 
@@ -107,3 +113,12 @@ def nearest(pixels, others):
     blocks = (torch.tensor(others[start : start + 1024]).flatten(1).float() for start in starts)
     distances = torch.cat([torch.cdist(wanted, block) for block in blocks], dim=1)
     return others[distances.argmin(dim=1).numpy()]
+
+
+def print_table(rows):
+    """Print {name: {column: number}} with aligned columns."""
+    width = max(map(len, rows))
+    columns = list(next(iter(rows.values())))
+    print(" " * width, *(f"{column:>9}" for column in columns))
+    for name, figures in rows.items():
+        print(f"{name:{width}}", *(f"{figures[column]:9.2f}" for column in columns))

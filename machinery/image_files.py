@@ -20,13 +20,13 @@ OTHER_EXTENSIONS = {
 }
 
 
-def folder_files(folder):
+def folder_files(folder, called="data_dir"):
     """Yield (path inside folder, (size in bytes, time in ns)) of its files and its sub-folders'.
 
     Links to folders are followed after all real folders, in sorted order, and no folder is read
     twice: it goes by its own path, or else by that of the first link to it.
     What cannot be opened and may be a folder is yielded as "path/", so that reading it says so.
-    Raises RunError where the folder itself cannot be opened.
+    Raises RunError, with the constant's name in it, where the folder itself cannot be opened.
     """
     folders, links, done = [""], [], set()
     while folders or links:
@@ -40,7 +40,7 @@ def folder_files(folder):
                 found = [entry for entry in entries if not is_hidden(entry.name)]
         except OSError as error:
             if not inside:
-                reason = f"data_dir {folder} cannot be opened ({error.strerror})"
+                reason = f"{called} {folder} cannot be opened ({error.strerror})"
                 raise RunError(f"{reason}; allow it to be read or name another.") from error
             yield inside, (0, 0)
             continue

@@ -11,13 +11,15 @@ from conftest import ROOT
 import gan_demo
 import gan_evaluate
 import gan_inference
+from applications import context_encoder, srgan
 from machinery.constants import Range, metadata
 
 READMES = ["README.md", "README.zh-CN.md"]
 DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").iterdir())
-PAGES = READMES + DOCS
+PAGES = [*READMES, *DOCS, "applications/README.md", "applications/README.zh-CN.md"]
 ENGLISH = [page for page in PAGES if not page.endswith(".zh-CN.md")]
 SCRIPTS = [gan_demo, gan_inference, gan_evaluate]
+APPLICATIONS = [context_encoder, srgan]
 
 
 def read(name):
@@ -101,7 +103,7 @@ def test_every_link_into_the_repository_leads_somewhere(page):
 
 def test_the_readmes_are_short_and_name_every_page():
     assert read("README.md").count("\n") <= 230
-    assert len(DOCS) == 2 * (len(ENGLISH) - 1)
+    assert len(DOCS) == 2 * (len(ENGLISH) - 2)  # beside the READMEs, here and of the applications
     for readme in READMES:
         named = [row[0] for row in tables(read(readme))[-1][1:]]
         pages = [page for page in DOCS if page.endswith(".zh-CN.md") == ("zh-CN" in readme)]
@@ -142,12 +144,15 @@ def test_ci_runs_the_test_command(readme):
 def test_every_flag_in_the_pages_exists():
     known = {f"{script.__name__}.py": {f.name for f in fields(script.Config)} for script in SCRIPTS}
     known["gan_demo.py"].add("recipe")
+    for module in APPLICATIONS:
+        names = {f.name for config in (module.Config, module.Use) for f in fields(config)}
+        known[module.__name__] = names
     every = set.union(*known.values(), {"max_restarts"})  # torchrun's
     flag = r"--(?:no-)?([a-z][a-z0-9-]+)"
     count = 0
     for text in map(read, PAGES):
         commands = re.findall(
-            r"^(?:python|torchrun) (?:\S+ )*?(\S+\.py)(.*)$",
+            r"^(?:python|torchrun) (?:\S+ )*?(\S+\.py|applications\.\w+)(.*)$",
             "".join(code_blocks(text)),
             re.MULTILINE,
         )

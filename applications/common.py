@@ -1,0 +1,201 @@
+"""What all applications share: images to learn from and images kept apart, the figures of a run, and
+pictures on which a trained application is used."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from PIL import ImageOps
+
+from common_tools import RunError
+from machinery.batches import FaceBatches, to_images
+from machinery.checkpoints import load_checkpoint, newest_checkpoint, trained_runs
+from machinery.console import quoted
+from machinery.constants import (
+    Count,
+    Free,
+    OrAll,
+    Place,
+    Range,
+    RunConfig,
+    train_as_told,
+)
+from machinery.figures import print_table
+from machinery.files import atomic_write, writing
+from machinery.image_files import EXTENSIONS, counts, ending
+from machinery.pictures import make_grid, save_picture
+from machinery.processes import get_rank
+from my_dataset import CELEBA_DIR, CelebADataset, find_apart, load_faces
+
+Weight = Annotated[float, Range("0 or more", lambda weight: weight >= 0)]
+SIDE = 64  # pixels a side of the images that all applications learn from
+RELEASED = Path(__file__).parent.parent / "checkpoints"
+OVERVIEW, TILE, MOST = "overview.png", 128, 64  # inputs above outputs: side of each, how many
+
+
+@dataclass
+class TrainConfig(RunConfig):
+    """The constants of every application's training, beside those of every run."""
+
+    data_dir: Free[Place] = CELEBA_DIR  # folder or .zip of images
+    max_images: OrAll = 8000  # use the first so many images only (0: all)
+    skip_bad_images: bool = False  # go on without the images that cannot be read
+    cache_dir: Free[Place] = "data/cache"  # decoded images are kept here; may be deleted any time
+    batch_size: Count = 32  # images in one iteration (of each process, under torchrun)
+    bf16: Free[bool] = True  # compute in bfloat16 on GPUs and CPUs that have units for it
+
+
+@dataclass
+class UseConfig:
+    """The constants of using an application that has been trained."""
+
+    input: Place  # a picture, or a folder of them
+    out_dir: Place  # a new folder: one PNG for each input, and a picture of inputs above outputs
+    path_checkpoint: str = ""  # run or file; empty: your newest run, else the released weights
+    device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
+
+
+def train_or_use(train, train_config, use, use_config):
+    """What an application does as a script: use(config) if there is an --input, else train(config)."""
+    if any(word.partition("=")[0] == "--input" for word in sys.argv):
+        use(tyro.cli(use_config))
+    else:
+        train_as_told(train, train_config)
+
+
+# --- images to learn from
+
+
+def open_images(config, device):
+    """The images that config, a TrainConfig, names: all but the last tenth to learn from, mirrored at
+    random, as FaceBatches; and that tenth, which is kept apart, uint8 (n, SIDE, SIDE, 3).
+
+    Third comes config with the place where they were found. Raises RunError as load_faces does, and
+    for fewer than 10 images.
+    """
+    source = find_apart(config.data_dir, config.out_dir)
+    options = config.max_images, config.skip_bad_images
+    images, fingerprint = load_faces(source, config.cache_dir, SIDE, 3, *options)
+    apart = len(images) // 10
+    if not apart:
+        raise RunError(
+            f"{source} gives {len(images)} images; a tenth of them is kept apart, so add some until "
+            "they are 10 or more."
+        )
+    learnt = FaceBatches(
+        images[:-apart], config.batch_size, config.seed, device, horizontal_flip=True,
+        source=source, fingerprint=fingerprint,
+    )  # fmt: skip
+    return learnt, images[-apart:], replace(config, data_dir=os.path.abspath(source))
+
+
+# --- figures of a run
+
+
+def save_figures(folder, rows, count):
+    """Print {name: {column: number}}, measured on `count` images, and keep it as figures.json."""
+    if get_rank() == 0:
+        with atomic_write(folder / "figures.json") as file:
+            file.write(json.dumps({"images": count, "figures": rows}, indent=2).encode())
+        print(f"On {count:,} images that were not trained on ({folder / 'figures.json'}):")
+        print_table(rows)
+
+
+# --- a trained application
+
+
+def load_net(config, name, build):
+    """The net of application `name` on the CPU, ready for use: the average of its weights, if the
+    checkpoint has one. config: a UseConfig; build: from a state dict to a net that fits it.
+
+    Raises RunError where there is no such checkpoint, or it is of another net.
+    """
+    runs, released = Path("log_gan", name), RELEASED / f"{name}.pkl"
+    path = config.path_checkpoint or next(trained_runs(runs), released)
+    if path == released and not released.exists():
+        raise RunError(
+            f"neither a run in {runs} nor {released} has a checkpoint; train one with python -m "
+            f"applications.{name}, or name a file with --path-checkpoint."
+        )
+    if Path(path).is_dir():
+        path, checkpoint = newest_checkpoint(path)
+    else:
+        checkpoint = load_checkpoint(path)
+    weights = checkpoint.get("g_ema_model_state_dict", checkpoint["g_model_state_dict"])
+    try:
+        with torch.device("meta"):  # sizes without numbers: strangers' files may claim any
+            net = build(weights)
+        net.load_state_dict(weights, assign=True)
+    except (KeyError, IndexError, RuntimeError) as error:
+        raise RunError(
+            f"{path} is of another net than applications.{name} has; name a run or a file of it."
+        ) from error
+    print(f"Using {path}")
+    return net.float().eval()
+
+
+def use_on_pictures(config, change):
+    """Write change(picture) for each picture of config, a UseConfig, and an overview of them all.
+
+    change: from a PIL image, RGB of any size, to two: the input as it was used, and the output.
+    A file that cannot be read, or for which change raises RunError, is named and passed over.
+    Returns the paths of what was written. Raises RunError where out_dir has files in it or cannot be
+    written, and where there is no picture left.
+    """
+    folder, dataset = Path(config.out_dir), open_pictures(config.input)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise RunError(f"out_dir {folder} has files in it already; name a new folder.")
+    paths, tiles, taken = [], [], {OVERVIEW}
+    for name in dataset.names:
+        try:
+            used, made = change(dataset.load_image(name))
+        except RunError as error:
+            print(f"Passed over {name}: {error}", flush=True)
+            continue
+        new = str(Path(name).with_suffix(".png"))
+        if new.lower() in taken:  # of a.jpg and a.png, or one that is named like the overview
+            new = f"{name}.png"
+        taken.add(new.lower())
+        save_picture(made, folder / new)
+        paths.append(folder / new)
+        if len(tiles) < MOST:
+            tiles.append([np.asarray(ImageOps.pad(each, (TILE, TILE))) for each in (used, made)])
+    if not tiles:
+        raise RunError(f"none of the pictures of input {config.input} could be used; name others.")
+    save_picture(above(np.stack(tiles)), folder / OVERVIEW)
+    print(f"{len(paths)} written to {quoted(folder)}; inputs above outputs: {folder / OVERVIEW}")
+    return [*paths, folder / OVERVIEW]
+
+
+def open_pictures(place, called="input", nc=3):
+    """The picture, or the folder of them, as a CelebADataset. Raises RunError where it is neither."""
+    path = Path(place)
+    if not path.exists():
+        raise RunError(f"{called} {place} does not exist; name a picture or a folder of them.")
+    if path.is_file() and ending(path.name) not in EXTENSIONS:
+        endings = ", ".join(sorted(EXTENSIONS))
+        raise RunError(
+            f"{called} {place} is neither a folder nor a picture ({endings}); name another."
+        )
+    dataset = CelebADataset(path, None, nc, called)
+    if dataset.passed_over:
+        passed_over = counts(dataset.passed_over)
+        print(f"Passed over in {place}: {passed_over}; convert them to use them too.", flush=True)
+    return dataset
+
+
+def above(pairs, per_row=8):
+    """Pairs of pictures, uint8 (N, 2, H, W, 3), as one (a PIL image): in rows, first above second."""
+    columns = min(per_row, len(pairs))
+    missing = -len(pairs) % columns
+    pairs = np.pad(pairs, [(0, missing), *[(0, 0)] * 4])
+    rows = pairs.reshape(-1, columns, *pairs.shape[1:]).swapaxes(1, 2)
+    return make_grid(to_images(torch.tensor(rows).flatten(0, 2)), columns)

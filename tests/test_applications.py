@@ -1,0 +1,519 @@
+"""The applications: each trains, goes on to the same end, is used on pictures, and its figures hold."""
+
+import ast
+import itertools
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, assert_same_run, save_images
+from faults.test_sentences import contents, matches, rows
+from PIL import Image
+
+from applications import common, context_encoder, srgan
+from common_tools import RunError, run_as_script
+from machinery.checkpoints import save_checkpoint
+from machinery.constants import saved_config
+
+# Each application with constants that make a run of seconds, and draw what random numbers it can.
+SMALL = {
+    context_encoder: {"width": 4, "random_blocks": 0.5},
+    srgan: {"width": 4, "blocks": 1, "mse_epochs": 1},
+}
+
+
+def name_of(application):
+    return application.__name__.rpartition(".")[2]
+
+
+def small_config(application, images, folder):
+    places = {"data_dir": images, "cache_dir": folder / "cache", "out_dir": folder / "runs"}
+    places = {name: str(path) for name, path in places.items()}
+    sizes = {"batch_size": 8, "num_epochs": 2, "device": "cpu"}
+    return application.Config(**places, **sizes | SMALL[application])
+
+
+@pytest.fixture(scope="module", params=SMALL, ids=name_of)
+def trained(request, images, tmp_path_factory):
+    """An application, and a run of it that nothing interrupted."""
+    folder = tmp_path_factory.mktemp(name_of(request.param))
+    return request.param, request.param.train(small_config(request.param, images, folder))
+
+
+def use(application, run, **constants):
+    return application.use(application.Use(path_checkpoint=str(run), device="cpu", **constants))
+
+
+def make_photos(folder):
+    """A folder with a picture of another size, a gray one, two that differ in their endings, one in
+    a folder of its own, a broken one, and one of a format that is not read."""
+    save_images(folder, 1, (64, 64), ".jpg")
+    save_images(folder, 1, (150, 101))
+    save_images(folder / "more", 1, (39, 70), ".bmp")
+    Image.open(folder / "000.png").convert("L").save(folder / "Gray.PNG")
+    (folder / "broken.jpg").write_bytes(b"broken")
+    (folder / "phone.heic").touch()
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return make_photos(tmp_path / "photos")
+
+
+# --- what all of them have
+
+
+@pytest.mark.parametrize("kill_after", [3, 5])  # iterations; an epoch has three
+def test_killed_it_goes_on_to_the_same_end(trained, images, tmp_path, monkeypatch, kill_after):
+    class Killed(BaseException):
+        pass
+
+    application, whole = trained
+    config, steps = small_config(application, images, tmp_path), itertools.count()
+    step = application.train_step
+
+    def killing_step(*arguments):
+        if next(steps) == kill_after:
+            raise Killed
+        return step(*arguments)
+
+    monkeypatch.setattr(application, "train_step", killing_step)
+    with pytest.raises(Killed):
+        application.train(config)
+    monkeypatch.undo()
+    resumed = application.train(saved_config(application.Config, "latest", config.out_dir))
+    assert_same_run(resumed, whole)
+    assert (resumed / "figures.json").read_bytes() == (whole / "figures.json").read_bytes()
+
+
+def test_it_is_used_on_a_folder_with_a_broken_file(trained, photos, tmp_path, capsys):
+    application, run = trained
+    before = contents(photos)
+    written = use(application, run, input=str(photos), out_dir=str(tmp_path / "out"))
+    printed = capsys.readouterr().out
+    names = ["000.png", "000.png.png", "Gray.png", "more/000.png", "overview.png"]
+    out = tmp_path / "out"
+    assert sorted(names) == sorted(path.relative_to(out).as_posix() for path in written)
+    assert sorted(written) == sorted(contents(out))
+    assert printed.count("Passed over") == 2
+    assert f"{photos / 'broken.jpg'} is not a readable image" in printed and "1 .heic" in printed
+    assert contents(photos) == before
+    assert Image.open(tmp_path / "out/overview.png").size == (4 * 130 + 2, 2 * 130 + 2)
+
+
+def test_one_picture_is_used_without_a_look_at_its_folder(trained, photos, tmp_path, monkeypatch):
+    application, run = trained
+    monkeypatch.setattr("my_dataset.folder_files", None)
+    use(application, run, input=str(photos / "000.jpg"), out_dir=str(tmp_path / "one/new"))
+    assert sorted(path.name for path in contents(tmp_path / "one")) == ["000.png", "overview.png"]
+
+
+def test_the_last_tenth_is_kept_apart(images, tmp_path):
+    config = small_config(context_encoder, images, tmp_path)
+    learnt, apart, _ = common.open_images(config, torch.device("cpu"))
+    whole = np.stack(
+        [np.asarray(Image.open(path).resize((76, 64))) for path in sorted(images.iterdir())]
+    )
+    assert (len(learnt.images), len(apart)) == (24, 2) and whole.shape[0] == 26
+    seen = [image for batch in learnt.epoch(0, 0) for image in batch]
+    assert len(seen) == 24
+    for image in common.to_images(torch.tensor(apart)):
+        assert not any(
+            torch.equal(image, each) or torch.equal(image, each.flip(2)) for each in seen
+        )
+
+
+def test_the_newest_run_is_used_else_the_released_weights(trained, photos, tmp_path, monkeypatch):
+    application, run = trained
+    name = name_of(application)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(common, "RELEASED", Path("checkpoints"))
+    config = application.Use(input=str(photos), out_dir="out", device="cpu")
+    build = application.build
+    with pytest.raises(RunError, match="neither a run in"):
+        common.load_net(config, name, build)
+    weights = torch.load(run / "checkpoint_1_epoch.pkl")["g_ema_model_state_dict"]
+    halves = {
+        key: value.half() if value.is_floating_point() else value for key, value in weights.items()
+    }
+    save_checkpoint({"epoch": 0, "g_model_state_dict": halves}, Path(f"checkpoints/{name}.pkl"))
+    released = common.load_net(config, name, build).state_dict()
+    assert all(
+        torch.equal(released[key], halves[key].float()) for key in weights if "num" not in key
+    )
+    for number in (1, 2):
+        shutil.copytree(run, f"log_gan/{name}/run{number}")
+    Path(f"log_gan/{name}/run2/checkpoint_1_epoch.pkl").write_bytes(b"damaged")
+    newest = torch.load(run / "checkpoint_0_epoch.pkl")["g_ema_model_state_dict"]
+    found = common.load_net(config, name, build).state_dict()
+    assert all(torch.equal(found[key], newest[key]) for key in newest)
+
+
+# --- Context Encoder
+
+
+def test_the_figures_of_the_context_encoder(images, tmp_path):
+    application = context_encoder
+    run = application.train(small_config(application, images, tmp_path))
+    kept = json.loads((run / "figures.json").read_text())
+    faces = [np.asarray(Image.open(path).resize((64, 76), 2)) for path in sorted(images.iterdir())]
+    faces = [face[6:70].astype(float) for face in faces]  # 40 x 48, and of 64 x 76 the middle
+
+    config = application.Use(input="", out_dir="", path_checkpoint=str(run))
+    net = common.load_net(config, "context_encoder", application.build)
+    squares = {"mean colour of the surroundings": [], "mean image of the training": []}
+    squares["Context Encoder"] = []
+    for face in faces[-2:]:
+        hole = np.zeros((64, 64), bool)
+        hole[16:48, 16:48] = True
+        seen = np.where(hole[..., None], 127.5, face) / 127.5 - 1
+        seen = np.concatenate([seen, hole[..., None]], 2).transpose(2, 0, 1)
+        with torch.no_grad():
+            made = net(torch.tensor(seen[None]).float())[0].numpy().transpose(1, 2, 0)
+        guesses = [face[~hole].mean(0), np.mean(faces[:24], 0), np.round((made + 1) * 127.5)]
+        for guess, found in zip(guesses, squares.values(), strict=True):
+            found.append(np.mean((np.broadcast_to(guess, face.shape)[hole] - face[hole]) ** 2))
+    expected = {
+        name: {
+            "PSNR": pytest.approx(
+                np.mean([10 * np.log10(255**2 / each) for each in found]), abs=0.001
+            )
+        }
+        for name, found in squares.items()
+    }
+    assert kept == {"images": 2, "figures": expected}
+
+
+def test_outside_the_hole_not_a_pixel_changes(trained_encoder, tmp_path):
+    for size in [(64, 64), (178, 218), (150, 101), (30, 31), (400, 64)]:
+        photo = np.random.default_rng(1).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+        mask = np.zeros(size[::-1], np.uint8)
+        mask[-20:-3, -28:-1] = 255  # beside the middle square of the wide one
+        middle = np.zeros(size[::-1], bool)
+        side = min(size)
+        top, left = ((length - side) // 2 for length in size[::-1])
+        middle[top + side // 4 : top + side * 3 // 4, left + side // 4 : left + side * 3 // 4] = (
+            True
+        )
+        for hole, given in ((middle, None), (mask > 0, Image.fromarray(mask))):
+            pictures = context_encoder.fill_in_picture(
+                trained_encoder, Image.fromarray(photo), given
+            )
+            cut, made = map(np.asarray, pictures)
+            assert cut.shape == made.shape == photo.shape
+            assert (made[~hole] == photo[~hole]).all() and (cut[~hole] == photo[~hole]).all()
+            assert (cut[hole] == 128).all() and (made[hole] != photo[hole]).any(1).mean() > 0.9
+
+
+def test_what_is_in_the_hole_is_not_looked_at(trained_encoder):
+    """A scratch in a photo is not to show in what takes its place, whatever the photo's size."""
+    for size in [(64, 64), (178, 218)]:
+        photo = np.random.default_rng(1).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+        mask = np.zeros(size[::-1], np.uint8)
+        mask[51:71, 40:59] = 255
+        other = np.where(mask[..., None] > 0, 255 - photo, photo)
+        one, two = (
+            np.asarray(
+                context_encoder.fill_in_picture(
+                    trained_encoder, Image.fromarray(each), Image.fromarray(mask)
+                )[1]
+            ).astype(int)
+            for each in (photo, other)
+        )
+        assert abs(one - two).max() <= 1
+
+
+@pytest.fixture
+def trained_encoder():
+    torch.manual_seed(0)
+    net = context_encoder.context_encoder(4)
+    net(torch.randn(16, 4, 64, 64))
+    return net.eval()
+
+
+def test_random_blocks_are_a_fifth_of_the_pixels():
+    torch.manual_seed(0)
+    holes = context_encoder.random_blocks(2000, torch.device("cpu"))
+    assert holes.shape == (2000, 1, 64, 64) and set(holes.unique().tolist()) == {0, 1}
+    assert 0.15 < holes.mean() < 0.25
+    by_place = holes.mean(0)[0]
+    assert by_place.min() > 0 and by_place[32, 32] > 0.2  # none is out of reach
+    assert torch.allclose(by_place, by_place.T, atol=0.06)
+
+
+def test_a_step_of_the_context_encoder_is_the_papers():
+    """The losses written out again with nothing shared, in float64."""
+    torch.manual_seed(0)
+    real = torch.rand(3, 3, 64, 64, dtype=torch.float64) * 2 - 1
+    hole = torch.zeros(1, 1, 64, 64, dtype=torch.float64)
+    hole[..., 16:48, 16:48] = 1
+    net, d = context_encoder.context_encoder(4).double(), context_encoder.Discriminator(3, 4, 32)
+    d = d.double()
+    config = context_encoder.Config(width=4, bf16=False)
+    optimizers = torch.optim.SGD(net.parameters(), lr=0.0), torch.optim.SGD(d.parameters(), lr=0.0)
+    window = (slice(16, 48), slice(16, 48))
+    numbers = context_encoder.train_step(real, hole, window, net, d, *optimizers, config)
+
+    made = net(torch.cat([real * (1 - hole), hole.expand(3, -1, -1, -1)], 1))
+    middle, error = made[..., 16:48, 16:48], ((made - real) ** 2)[..., 12:52, 12:52]
+    weight = torch.full((40, 40), config.overlap, dtype=torch.float64)
+    weight[4:-4, 4:-4] = 1
+    l2 = (error * weight).sum() / (9 * weight.sum())
+    p_real, p_made = d(real[..., 16:48, 16:48]), d(middle)
+    adversarial = -d(middle).log().mean()
+    loss_d = -p_real.log().mean() - (1 - p_made).log().mean()
+    expected = torch.stack([l2, adversarial, loss_d, p_real.mean(), p_made.mean()])
+    assert torch.allclose(numbers, expected, rtol=1e-6)
+    gradient = torch.autograd.grad(l2 + config.adversarial * adversarial, net.last.weight)[0]
+    assert torch.allclose(net.last.weight.grad, gradient, rtol=1e-5, atol=1e-12)
+
+
+# --- SRGAN
+
+
+def test_the_figures_of_srgan(tmp_path):
+    """Each face written to files and enlarged from there, compared by formulas of the test's own."""
+    images = tmp_path / "rough"
+    images.mkdir()
+    for number in range(20):
+        rough_picture((20, 24), number).resize((40, 48)).save(images / f"{number:02d}.png")
+    run = srgan.train(small_config(srgan, images, tmp_path))
+    kept = json.loads((run / "figures.json").read_text())
+    assert kept["images"] == 2 and list(kept["figures"]) == ["bicubic", "SRResNet", "SRGAN"]
+    faces = [Image.open(path).resize((64, 76), 2) for path in sorted(images.iterdir())[-2:]]
+    faces = [face.crop((0, 6, 64, 70)) for face in faces]
+    for number, face in enumerate(faces):
+        small = srgan.shrink(common.to_images(torch.tensor(np.asarray(face))[None]))
+        pixels = np.asarray(face.resize((16, 16), Image.Resampling.BICUBIC)).astype(float)
+        assert abs((small[0].permute(1, 2, 0).numpy() + 1) * 127.5 - pixels).max() < 6
+        save_images(tmp_path / "small", 0)
+        small = ((small[0].permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8)
+        Image.fromarray(small).save(tmp_path / f"small/{number}.png")
+
+    checkpoints = {"SRResNet": run / "srresnet.pkl", "SRGAN": run}
+    for name, path in checkpoints.items():
+        out = tmp_path / name
+        use(srgan, path, input=str(tmp_path / "small"), out_dir=str(out))
+        found = []
+        for number, face in enumerate(faces):
+            made = np.asarray(Image.open(out / f"{number}.png"), float)
+            found.append(10 * np.log10(255**2 / np.mean((made - np.asarray(face)) ** 2)))
+        assert kept["figures"][name]["PSNR"] == pytest.approx(np.mean(found), abs=0.001)
+        assert kept["figures"][name]["SWD 64"] > 0
+    found = [
+        np.asarray(Image.open(tmp_path / f"small/{n}.png").resize((64, 64), 3), float)
+        for n in (0, 1)
+    ]
+    found = [np.mean((made - np.asarray(face)) ** 2) for made, face in zip(found, faces)]
+    found = np.mean(10 * np.log10(255**2 / np.array(found)))
+    assert kept["figures"]["bicubic"]["PSNR"] == pytest.approx(
+        found, abs=0.05
+    )  # Pillow rounds in between
+
+
+def test_a_picture_in_tiles_is_the_picture_at_once(monkeypatch):
+    torch.manual_seed(0)
+    net = srgan.SRResNet(8, 8)
+    for size in [(300, 150), (128, 129), (5, 3)]:
+        picture = rough_picture(size)
+        tiled = np.asarray(srgan.enlarge_picture(net, picture), int)
+        assert tiled.shape == (4 * size[1], 4 * size[0], 3)
+        monkeypatch.setattr(srgan, "BLOCK", 1000)
+        whole = np.asarray(srgan.enlarge_picture(net, picture), int)
+        monkeypatch.undo()
+        assert abs(tiled - whole).max() <= 1 and (tiled == whole).mean() > 0.99
+
+
+def rough_picture(size, seed=1):
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def test_srgan_starts_from_an_srresnet_by_squared_error_alone(trained):
+    application, run = trained
+    if application is not srgan:
+        pytest.skip("of SRGAN")
+    table = np.genfromtxt(run / "metrics.csv", delimiter=",", names=True)
+    rows = [name for name in srgan.METRICS if name != "loss_mse"]
+    assert (table["loss_mse"] > 0).all()
+    for name in rows:
+        assert (table[name][:3] == 0).all() and (table[name][3:] > 0).all()
+    first = torch.load(run / "checkpoint_0_epoch.pkl")["g_ema_model_state_dict"]
+    kept = torch.load(run / "srresnet.pkl")["g_model_state_dict"]
+    assert all(torch.equal(first[key], kept[key]) for key in first)
+
+
+def test_a_step_of_srgan_written_out_again():
+    torch.manual_seed(0)
+    real = torch.rand(3, 3, 64, 64, dtype=torch.float64) * 2 - 1
+    net, d = srgan.SRResNet(4, 1).double(), srgan.Discriminator(3, 4, 64).double()
+    config = srgan.Config(bf16=False, content_weight=0.3, adversarial=0.2)
+    optimizers = [torch.optim.SGD(each.parameters(), lr=0.0) for each in (net, d)]
+    numbers = srgan.train_step(real, net, d, *optimizers, d.main[:8], config, True)
+    made = net(srgan.shrink(real))
+    mse = ((made - real) ** 2).mean()
+    content = ((d.main[:8](made).float() - d.main[:8](real).float()) ** 2).mean()
+    p_real, p_made = d(real), d(made)
+    adversarial = -p_made.log().mean()
+    loss_d = -p_real.log().mean() - (1 - p_made).log().mean()
+    expected = torch.stack([mse, content, adversarial, loss_d, p_real.mean(), p_made.mean()])
+    assert torch.allclose(numbers.double(), expected, rtol=1e-4)
+    total = mse + 0.3 * content + 0.2 * adversarial
+    gradient = torch.autograd.grad(total, net.after.weight)[0]
+    assert torch.allclose(net.after.weight.grad, gradient, rtol=1e-3, atol=1e-9)
+
+
+def test_vggs_features_are_the_content_where_they_can_be_had(monkeypatch):
+    from torchvision import models
+
+    monkeypatch.setattr(models, "vgg19", lambda weights: vgg)
+    vgg = models.vgg.VGG(models.vgg.make_layers(models.vgg.cfgs["E"]))
+    features = srgan.vgg_features()
+    assert features(torch.zeros(1, 3, 64, 64)).shape == (1, 512, 2, 2)
+    image = torch.tensor([0.485, 0.456, 0.406])[None, :, None, None].expand(1, 3, 64, 64)
+    assert torch.allclose(features(2 * image - 1), vgg.features(torch.zeros_like(image)) / 12.75)
+
+
+def no_network(weights):
+    raise OSError("no network")
+
+
+# --- sentences
+
+# As in faults/test_sentences.py: a command, and the sentence that ends it or, in NOTES, is printed.
+ERRORS = """
+context_encoder.py --input missing --out-dir out
+    input missing does not exist; name a picture or a folder of them.
+context_encoder.py --input notes.txt --out-dir out
+    input notes.txt is neither a folder nor a picture (.bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp); name another.
+context_encoder.py --input empty --out-dir out
+    input empty has no images in it (.bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp).
+context_encoder.py --input photos --out-dir photos
+    out_dir photos has files in it already; name a new folder.
+context_encoder.py --input photos --out-dir notes.txt
+    notes.txt could not be written: notes.txt is a file; name a new folder.
+context_encoder.py --input broken.jpg --out-dir new1
+    none of the pictures of input broken.jpg could be used; name others.
+context_encoder.py --input photos --out-dir out --path-checkpoint other.pkl
+    other.pkl is of another net than applications.context_encoder has; name a run or a file of it.
+context_encoder.py --input photos --out-dir out --path-checkpoint text.pkl
+    text.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values; use another one.
+context_encoder.py --input photos --out-dir out --path-checkpoint=
+    neither a run in log_gan/context_encoder nor nowhere/context_encoder.pkl has a checkpoint; train one with python -m applications.context_encoder, or name a file with --path-checkpoint.
+context_encoder.py --input photos --out-dir out --mask black.png
+    mask black.png is black everywhere; paint white what is to be filled in.
+context_encoder.py --input photos --out-dir out --mask missing.png
+    mask missing.png does not exist; name a picture or a folder of them.
+context_encoder.py --input photos/000.png --out-dir new2 --mask white.png
+    none of the pictures of input photos/000.png could be used; name others.
+context_encoder.py --input photos --out-dir out --device cuda:99
+    device cuda:99 cannot be used here (...); try cpu.
+context_encoder.py --input= --out-dir out
+    input is empty; it must be a path.
+context_encoder.py --data-dir few
+    few gives 9 images; a tenth of them is kept apart, so add some until they are 10 or more.
+context_encoder.py --data-dir many --out-dir many/runs
+    out_dir many/runs lies in data_dir many, so the next run would train on the pictures of this one; name another place for one of them.
+context_encoder.py --random-blocks 2
+    random_blocks is 2.0; it must be from 0 to 1.
+context_encoder.py --adversarial -1
+    adversarial is -1.0; it must be 0 or more.
+srgan.py --input large --out-dir new3 --path-checkpoint srgan.pkl
+    none of the pictures of input large could be used; name others.
+srgan.py --input photos --out-dir out
+    weights.pkl is of another net than applications.srgan has; name a run or a file of it.
+srgan.py --content edges
+    content is edges; it must be discriminator or vgg.
+srgan.py --content vgg
+    the weights of VGG19 cannot be loaded (no network); put the file of https://download.pytorch.org/models/vgg19-....pth into .../checkpoints, or leave content at discriminator.
+"""
+NOTES = """
+context_encoder.py --input photos --out-dir out1
+    Using weights.pkl
+context_encoder.py --input photos --out-dir out2
+    Passed over broken.jpg: photos/broken.jpg is not a readable image (of an unknown format).
+context_encoder.py --input photos --out-dir out3
+    Passed over in photos: 1 .heic; convert them to use them too.
+context_encoder.py --input photos --out-dir out4
+    4 written to out4; inputs above outputs: out4/overview.png
+context_encoder.py --input photos --out-dir out5 --mask white.png
+    Passed over 000.png: no square of it has all of the hole in it; use a smaller mask.
+srgan.py --input mixed --out-dir out6 --path-checkpoint srgan.pkl
+    Passed over large.png: it has 4,002,000 pixels; of more than 4 million make a part.
+context_encoder.py --data-dir many
+    On 1 images that were not trained on (log_gan/context_encoder/run1/figures.json):
+"""
+MAINS = {f"{name_of(application)}.py": application.main for application in SMALL}
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """A folder with all that the commands name."""
+    folder = tmp_path_factory.mktemp("scene")
+    make_photos(folder / "photos")
+    save_images(folder / "few", 9)
+    save_images(folder / "many", 10)
+    (folder / "empty").mkdir()
+    for name in ("notes.txt", "text.pkl", "broken.jpg"):
+        (folder / name).write_text("a text")
+    for name in ("black", "white"):
+        Image.new("L", (9, 9), name).save(folder / f"{name}.png")
+    save_images(folder / "mixed", 1)
+    for inside in ("mixed", "large"):
+        (folder / inside).mkdir(exist_ok=True)
+        Image.new("L", (2001, 2000)).save(folder / inside / "large.png")
+    nets = {"weights": context_encoder.context_encoder(4), "srgan": srgan.SRResNet(4, 1)}
+    for name, net in nets.items():
+        save_checkpoint({"g_model_state_dict": net.state_dict()}, folder / f"{name}.pkl")
+    save_checkpoint({"g_model_state_dict": {"main.0.weight": torch.zeros(1)}}, folder / "other.pkl")
+    return folder
+
+
+def run_in(folder, monkeypatch, capsys, command):
+    """Run a command of the tables; gives its exit code, what it prints, and its errors."""
+    script, *flags = command.split()
+    if "--input" not in command:
+        flags = ["--width", "4", "--batch-size", "4", "--num-epochs", "1"] + flags
+    elif "--path-checkpoint" not in command:
+        flags += ["--path-checkpoint", "weights.pkl"]
+    flags = flags if "--device" in flags else [*flags, "--device", "cpu"]
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [script, *flags])
+    monkeypatch.setattr(common, "RELEASED", Path("nowhere"))
+    monkeypatch.setattr("torchvision.models.vgg19", no_network)
+    code = 0
+    try:
+        run_as_script(MAINS[script])
+    except SystemExit as ended:
+        code = ended.code
+    return code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize(("command", "sentence"), rows(ERRORS))
+def test_an_error_is_one_sentence(scene, monkeypatch, capsys, command, sentence):
+    before = contents(scene)
+    code, _, error = run_in(scene, monkeypatch, capsys, command)
+    assert code == 2 and before.items() <= contents(scene).items()  # nothing lost or changed
+    assert matches(f"{command.split()[0]}: {sentence}\n", error), error
+
+
+@pytest.mark.parametrize(("command", "sentence"), rows(NOTES))
+def test_a_note_is_said_on_the_way(scene, monkeypatch, capsys, command, sentence):
+    code, printed, error = run_in(scene, monkeypatch, capsys, command)
+    assert code == 0, error
+    assert any(matches(sentence, line) for line in printed.splitlines()), printed
+
+
+def test_the_tables_have_every_sentence_of_the_applications():
+    for script in ROOT.glob("applications/*.py"):
+        for node in ast.walk(ast.parse(script.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("RunError", "print"):
+                inside = (piece for argument in node.args for piece in ast.walk(argument))
+                pieces = [str(piece.value) for piece in inside if isinstance(piece, ast.Constant)]
+                longest = max(pieces, key=len, default="").strip()
+                assert longest in ERRORS + NOTES
