@@ -123,9 +123,7 @@ class CelebADataset(Dataset):
         Raises RunError where it cannot be read.
         """
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow's, of large or odd files that it reads
-                return self._decode(self._read(name))
+            return decode_image(self._read(name), self.mode)
         except Exception as error:  # Pillow raises many kinds for a broken file
             reason = ": ".join(filter(None, why(error)))
             raise RunError(f"{self.data_dir / name} is not a readable image ({reason}).") from error
@@ -136,22 +134,6 @@ class CelebADataset(Dataset):
             return bool(self.load_image(name))
         except RunError:
             return False
-
-    def _decode(self, data):
-        # Decoding from memory takes Pillow two thirds of the time that an open file does.
-        image = Image.open(io.BytesIO(data))
-        ImageOps.exif_transpose(image, in_place=True)
-        if image.mode[0] in "IF":  # 16-bit gray, which convert would cut off at 255
-            pixels = np.asarray(image)
-            if image.mode == "F" or pixels.min() < 0 or pixels.max() >= 2**16:
-                raise BadImage("of 32-bit or signed pixels")  # where is white?
-            image = Image.fromarray((pixels >> 8).astype(np.uint8))
-        if image.has_transparency_data:  # else hidden colours would show
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        image.load()
-        return image if image.mode == self.mode else image.convert(self.mode)
 
     def fingerprint(self):
         """A number that tells this set of images from others, by their names and file sizes."""
@@ -200,6 +182,29 @@ class CelebADataset(Dataset):
 
     def __getstate__(self):  # what a spawned worker process gets
         return {**self.__dict__, "_zip": None, "_zip_process": None}
+
+
+def decode_image(data, mode="RGB"):
+    """An image file's bytes -> an upright PIL image of that mode (RGB or L), on white.
+
+    Raises what Pillow does for a broken one, or BadImage; why() says it in words.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of large or odd files that it reads
+        # Decoding from memory takes Pillow two thirds of the time that an open file does.
+        image = Image.open(io.BytesIO(data))
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode[0] in "IF":  # 16-bit gray, which convert would cut off at 255
+            pixels = np.asarray(image)
+            if image.mode == "F" or pixels.min() < 0 or pixels.max() >= 2**16:
+                raise BadImage("of 32-bit or signed pixels")  # where is white?
+            image = Image.fromarray((pixels >> 8).astype(np.uint8))
+        if image.has_transparency_data:  # else hidden colours would show
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image)
+        image.load()
+        return image if image.mode == mode else image.convert(mode)
 
 
 def find_apart(data_dir, out_dir):

@@ -10,6 +10,7 @@ from conftest import ROOT
 
 import gan_demo
 import gan_evaluate
+import gan_explore
 import gan_inference
 from applications import context_encoder, srgan
 from machinery.constants import Range, metadata
@@ -18,7 +19,7 @@ READMES = ["README.md", "README.zh-CN.md"]
 DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").iterdir())
 PAGES = [*READMES, *DOCS, "applications/README.md", "applications/README.zh-CN.md"]
 ENGLISH = [page for page in PAGES if not page.endswith(".zh-CN.md")]
-SCRIPTS = [gan_demo, gan_inference, gan_evaluate]
+SCRIPTS = [gan_demo, gan_inference, gan_evaluate, gan_explore]
 APPLICATIONS = [context_encoder, srgan]
 
 

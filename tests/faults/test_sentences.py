@@ -23,6 +23,7 @@ from test_features import cut_network, stand_in
 
 import gan_demo
 import gan_evaluate
+import gan_explore
 import gan_inference
 import machinery.run
 import sampling
@@ -40,6 +41,7 @@ MAINS = {
     "gan_demo.py": gan_demo.main,
     "gan_inference.py": lambda: gan_inference.sample(tyro.cli(gan_inference.Config)),
     "gan_evaluate.py": gan_evaluate.main,
+    "gan_explore.py": gan_explore.main,
 }
 
 # A command, what happens meanwhile (#), and the sentence that ends it, with exit code 2. The ... of
@@ -233,6 +235,14 @@ gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --inception --in
     the weights of Inception cannot be loaded from missing.pth ([Errno 2] No such file or directory: 'missing.pth'); get https://github.com/...pth and name the file with --inception-weights.
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --inception --inception-weights weights.pkl
     the weights of Inception cannot be loaded from weights.pkl (damaged, or of another net); get https://github.com/...pth and name the file with --inception-weights.
+gan_explore.py --port 0
+    port is 0; it must be from 1 to 65535.
+gan_explore.py  # the page is open already
+    port 7860 of 127.0.0.1 cannot be used (Address already in use); if the page is open already, use that, else name another with --port.
+gan_explore.py --port 57860  # gradio is not installed
+    the page needs gradio (import of gradio halted; None in sys.modules); pip install -r requirements-explore.txt installs it.
+gan_explore.py --port 57860 --path-checkpoint text.pkl
+    text.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values; use another one.
 """
 
 # A command that goes on to its end, and what it says on the way. (That no CUDA graph can be recorded
@@ -402,6 +412,13 @@ def damaged_drawings(_):
     Path("data/drawn_faces.zip").write_bytes(b"PK cut short")
 
 
+def port_in_use(monkeypatch):
+    def create_server(_):
+        raise OSError(errno.EADDRINUSE, "Address already in use (while attempting to bind)")
+
+    monkeypatch.setattr(gan_explore.socket, "create_server", create_server)
+
+
 def no_safetensors(monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
 
@@ -409,6 +426,8 @@ def no_safetensors(monkeypatch):
 MEANWHILE = {
     "no space is left": no_space,
     "safetensors is not installed": no_safetensors,
+    "the page is open already": port_in_use,
+    "gradio is not installed": lambda patch: patch.setitem(sys.modules, "gradio", None),
     "the loss becomes infinite": lambda _: make_infinite(1),
     "its metrics.csv is a folder": metrics_folder,
     "its metrics.csv was changed": lambda _: Path("changed_metrics/metrics.csv").write_text("a;b"),
@@ -597,6 +616,9 @@ def test_the_tables_have_every_sentence_of_the_code():
     elsewhere = (  # or of one word
         "is not a readable image", "Going on without a CUDA graph", "cannot go on after such a failure",
         "device mps cannot be used by several processes",
+        # of the page: tests/test_explore.py
+        "in a browser; Ctrl-C ends it.", "is not in the list of", "MB; choose a smaller photo.", "; seeds go from",
+        "a face is given as", "; it must be from 0 to",
     )  # fmt: skip
     for script in [*ROOT.glob("*.py"), *ROOT.glob("machinery/*.py"), *ROOT.glob("drawings/*.py")]:
         for node in ast.walk(ast.parse(script.read_text())):
