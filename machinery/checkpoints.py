@@ -3,6 +3,7 @@
 import io
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -196,9 +197,11 @@ def checkpoint_paths(run):
 
 
 def trained_runs(folder):
-    """The run folders in a folder that have a checkpoint, the newest first."""
-    runs = (run for _, run in reversed(numbered(folder, "run")))
-    return (run for run in runs if checkpoint_paths(run))
+    """Yield the run folders in a folder that have a checkpoint, the newest first."""
+    for _, run in reversed(numbered(folder, "run")):
+        with suppress(PermissionError):  # another user's
+            if checkpoint_paths(run):
+                yield run
 
 
 def newest_checkpoint(run, net="g_model"):

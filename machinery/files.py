@@ -74,7 +74,8 @@ def new_folder(parent, prefix):
 def locked(folder):
     """Keep a folder to this process inside the block; a killed process leaves no lock behind.
 
-    Raises RunError where another one has it. Where the file system knows no locks, nothing is kept.
+    Raises RunError where another one has it, PermissionError where the lock may not be used. Where the
+    file system knows no locks, nothing is kept.
     """
     lock = FileLock(Path(folder) / ".lock", timeout=2)  # a moment for one that is just ending
     try:
@@ -83,6 +84,8 @@ def locked(folder):
         raise RunError(
             f"{folder} is in use: another process trains it; wait for its end or start a new run."
         ) from error
+    except PermissionError:  # it is another user's
+        raise
     except (OSError, NotImplementedError):
         pass
     try:
@@ -92,7 +95,11 @@ def locked(folder):
 
 
 def numbered(folder, prefix, suffix=""):
-    """The (number, path) of every {prefix}{number}{suffix} in a folder, in order of number."""
+    """The (number, path) of every {prefix}{number}{suffix} in a folder, in order of number.
+
+    There are none where the folder is not there. Raises OSError where it may not be read.
+    """
     pattern = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(suffix))
-    matches = ((pattern.fullmatch(path.name), path) for path in Path(folder).glob(f"{prefix}*"))
-    return sorted((int(match[1]), path) for match, path in matches if match)
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    matches = filter(None, map(pattern.fullmatch, names))
+    return sorted((int(match[1]), Path(folder, match[0])) for match in matches)

@@ -19,6 +19,13 @@ import torch.distributed as dist
 from machinery.console import RunError, Stopped
 
 
+def cores():
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux, where a container may have fewer than there are
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def map_in_processes(function, items, chunk):
     """Yield function(list of `chunk` items) for all items, in order; all cores work on it."""
     from torch.utils.data import DataLoader  # a pool that ends with its parent, however that ends
@@ -28,7 +35,7 @@ def map_in_processes(function, items, chunk):
         items,
         batch_size=chunk,
         collate_fn=function,
-        num_workers=min(os.cpu_count() or 1, chunks // 8),  # a few items are not worth a process
+        num_workers=min(cores(), chunks // 8),  # a few items are not worth a process
         worker_init_fn=_leave_signals_to_parent,
         generator=torch.Generator(),  # its own, so that the global random numbers stay as they are
     )
@@ -116,7 +123,7 @@ def joined_processes():
     try:
         with redirect_stdout(None if rank else sys.stdout):
             _stores.append(store)
-            yield store.get("run").decode() if store.check(["run"]) else ""
+            yield os.fsdecode(store.get("run")) if store.check(["run"]) else ""
     except Stopped as stopped:
         traceback.clear_frames(stopped.__traceback__)  # of their variables, a CUDA graph among them
         _leave()
@@ -160,7 +167,7 @@ def _generation(store, rank, world_size):
 def remember_run(folder):
     """Note which run this job trains, for its processes when torchrun starts them again."""
     for store in _stores:
-        store.set("run", str(folder))
+        store.set("run", os.fsencode(folder))
 
 
 def begin_training():

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from common_tools import RunError
-from machinery import packing
+from machinery import packing, processes
 from machinery.batches import FaceBatches, to_images
 from my_dataset import CelebADataset, face_transform, find_images, load_faces
 
@@ -163,7 +163,7 @@ def test_several_processes_pack_as_one_does(tmp_path, monkeypatch):
     (folder / "050.png").write_bytes(b"")
     packed = []
     for cores in (1, 3):  # at 256 pixels a second process is worth it from 80 images on
-        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr(processes, "cores", lambda cores=cores: cores)
         cache = tmp_path / str(cores)
         packed.append(load_faces(folder, cache, 256, skip_bad_images=True)[0])
     assert packed[0].shape == (99, 256, 256, 3)

@@ -21,7 +21,9 @@ import gan_inference
 from common_tools import RunError
 from gan_demo import saved_config, train
 from gan_inference import sample
+from machinery import files
 from machinery.console import command, command_of
+from machinery.files import new_folder
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 FLAGS = [
@@ -354,3 +356,27 @@ def test_a_run_of_a_notebook_says_how_it_goes_on(monkeypatch):
     monkeypatch.delattr(sys.modules[__name__], "__file__", raising=False)
     ours = type("Config", (), {"__module__": __name__})
     assert command_of(ours()) == "the same lines and"
+
+
+def forbidden(path, *_, **__):
+    raise PermissionError(13, "Permission denied", str(path))
+
+
+def test_a_folder_that_may_not_be_listed_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    (tmp_path / "run1").mkdir()
+    monkeypatch.setattr(os, "listdir", forbidden)
+    with pytest.raises(RunError, match="could not be written \\(Permission denied"):
+        new_folder(tmp_path, "run")
+    with pytest.raises(PermissionError):
+        saved_config("latest", tmp_path)
+
+
+def test_a_run_of_another_user_is_passed_over_and_never_trained_unlocked(tiny, monkeypatch):
+    run, other = train(tiny(num_epochs=1)), train(tiny(num_epochs=1))
+    listdir = os.listdir
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "listdir", lambda path: (forbidden if path == other else listdir)(path))
+        assert saved_config("latest", run.parent).resume == str(run)
+    monkeypatch.setattr(files.FileLock, "acquire", lambda lock: forbidden(lock.lock_file))
+    with pytest.raises(PermissionError):
+        train(replace(saved_config(str(run)), num_epochs=2))

@@ -96,7 +96,7 @@ gan_demo.py --resume diverging  # the loss becomes infinite
 gan_demo.py --data-dir images  # another one trains in this process
     another run is being trained in this process; wait for its end, or train in another one.
 gan_demo.py --data-dir images --nz 1000000000000
-    there is not enough memory for this; lower batch_size or image_size, or ngf and ndf of a new run.
+    there is not enough memory for this; lower batch_size, or image_size, nz, ngf and ndf of a new run.
 gan_demo.py --data-dir images/forbidden/faces  # a folder above it may not be entered
     images/forbidden/faces cannot be used (Permission denied); allow it to be read and written, or name another place.
 gan_demo.py --resume with_a_folder  # its metrics.csv is a folder
