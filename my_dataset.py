@@ -25,6 +25,7 @@ from machinery.image_files import (
     ending,
     folder_files,
     is_hidden,
+    is_overview,
     listed,
     why,
 )
@@ -100,7 +101,10 @@ class CelebADataset(Dataset):
         else:
             found = self._zip_files() if self.in_zip else folder_files(self.data_dir, called)
         self.files, self.passed_over = {}, Counter()
-        for name, stat in sorted(found):
+        found = dict(sorted(found))
+        for name, stat in found.items():
+            if is_overview(name, found):
+                continue
             if (kind := ending(name)) in OTHER_EXTENSIONS:
                 self.passed_over[kind] += 1
             elif kind in EXTENSIONS or kind == "/":  # reading that says why
@@ -123,7 +127,7 @@ class CelebADataset(Dataset):
         Raises RunError where it cannot be read.
         """
         try:
-            return decode_image(self._read(name), self.mode)
+            return decode_image(self.read(name), self.mode)
         except Exception as error:  # Pillow raises many kinds for a broken file
             reason = ": ".join(filter(None, why(error)))
             raise RunError(f"{self.data_dir / name} is not a readable image ({reason}).") from error
@@ -140,7 +144,8 @@ class CelebADataset(Dataset):
         sizes = [self.files[name][0] for name in self.names]
         return zlib.crc32(repr([self.names, sizes]).encode())
 
-    def _read(self, name):
+    def read(self, name):
+        """The bytes of one image file. Raises BadImage, or what the system or zipfile raise."""
         size = self.files[name][0]
         if name.endswith("/"):
             raise BadImage("folder that cannot be opened")

@@ -18,6 +18,7 @@ OTHER_EXTENSIONS = {
     *(".avif", ".heic", ".heif", ".jxl", ".jp2", ".tga", ".psd", ".xcf", ".svg", ".exr"),
     *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"),
 }
+FACES_TABLE, OVERVIEW = "faces.csv", "overview.png"  # what align_faces.py writes beside its faces
 
 
 def folder_files(folder, called="data_dir"):
@@ -67,6 +68,12 @@ def is_hidden(path):
     return any(
         part == "__MACOSX" or (part.startswith(".") and part not in (".", "..")) for part in parts
     )
+
+
+def is_overview(path, paths):
+    """Whether it is a picture of align_faces.py's: an overview.png that lies beside a faces.csv."""
+    folder, _, name = path.rpartition("/")
+    return name == OVERVIEW and f"{folder}/{FACES_TABLE}".lstrip("/") in paths
 
 
 def ending(path):

@@ -392,7 +392,7 @@ def test_a_zip_of_paths_that_begin_at_its_own_folder_is_read_whole(tmp_path):
 
 
 def test_images_that_can_be_read_again_are_used_again(tmp_path, monkeypatch, capsys):
-    images, read = save_images(tmp_path / "images", 12), CelebADataset._read
+    images, read = save_images(tmp_path / "images", 12), CelebADataset.read
 
     def refusing(self, name):
         if name == "003.png":
@@ -400,7 +400,7 @@ def test_images_that_can_be_read_again_are_used_again(tmp_path, monkeypatch, cap
         return read(self, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CelebADataset, "_read", refusing)
+        patch.setattr(CelebADataset, "read", refusing)
         for _ in range(2):  # the second time from the packed file
             assert len(load_faces(images, tmp_path / "cache", 32, skip_bad_images=True)[0]) == 11
         assert "lacks" not in capsys.readouterr().out

@@ -8,6 +8,7 @@ from posixpath import dirname, join, normpath
 import pytest
 from conftest import ROOT
 
+import align_faces
 import gan_demo
 import gan_evaluate
 import gan_explore
@@ -19,7 +20,7 @@ READMES = ["README.md", "README.zh-CN.md"]
 DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").iterdir())
 PAGES = [*READMES, *DOCS, "applications/README.md", "applications/README.zh-CN.md"]
 ENGLISH = [page for page in PAGES if not page.endswith(".zh-CN.md")]
-SCRIPTS = [gan_demo, gan_inference, gan_evaluate, gan_explore]
+SCRIPTS = [align_faces, gan_demo, gan_inference, gan_evaluate, gan_explore]
 APPLICATIONS = [context_encoder, srgan]
 
 

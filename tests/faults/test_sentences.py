@@ -21,6 +21,7 @@ from filelock import FileLock
 from safetensors.torch import save_file
 from test_features import cut_network, stand_in
 
+import align_faces
 import gan_demo
 import gan_evaluate
 import gan_explore
@@ -42,6 +43,7 @@ MAINS = {
     "gan_inference.py": lambda: gan_inference.sample(tyro.cli(gan_inference.Config)),
     "gan_evaluate.py": gan_evaluate.main,
     "gan_explore.py": gan_explore.main,
+    "align_faces.py": align_faces.main,
 }
 
 # A command, what happens meanwhile (#), and the sentence that ends it, with exit code 2. The ... of
@@ -243,6 +245,22 @@ gan_explore.py --port 57860  # gradio is not installed
     the page needs gradio (import of gradio halted; None in sys.modules); pip install -r requirements-explore.txt installs it.
 gan_explore.py --port 57860 --path-checkpoint text.pkl
     text.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values; use another one.
+align_faces.py
+    photos is empty; it must be a path.
+align_faces.py --photos missing
+    photos missing does not exist; name a folder or .zip of images.
+align_faces.py --photos images  # facenet-pytorch is not installed
+    a face detector is needed (...); install it: pip install -r requirements-faces.txt.
+align_faces.py --photos images --out-dir images/faces
+    out_dir images/faces lies in photos images, so its faces would be photos the next time; name another place for one of them.
+align_faces.py --photos images --out-dir texts
+    out_dir texts has files in it but no faces.csv; name a new folder.
+align_faces.py --photos images --out-dir of_other_photos
+    of_other_photos/faces.csv is of other photos than images; name a new out_dir.
+align_faces.py --photos images --out-dir half_a_table
+    half_a_table/faces.csv cannot be read (other columns); name a new out_dir.
+align_faces.py --photos changed --out-dir images/000.png
+    images/000.png/faces.csv could not be written: images/000.png is a file; name a new folder.
 """
 
 # A command that goes on to its end, and what it says on the way. (That no CUDA graph can be recorded
@@ -300,6 +318,16 @@ gan_inference.py --path-checkpoint only_parameters_ema.pkl
     only_parameters_ema.pkl has more than one generator in it (netG, ema); netG is taken.
 gan_inference.py --path-checkpoint two_generators.pkl --raw
     two_generators.pkl has more than one generator in it (netG, netG_ema); netG is taken.
+align_faces.py --photos mixed --out-dir faces_of_mixed
+    Passed over in mixed: 2 .heic, 1 .psd; convert them to use them too.
+align_faces.py --photos damaged --out-dir faces_of_damaged
+    Not readable in damaged: 2 of an unknown format (a page.png, broken.jpg), 1 cut short (cut.png).
+align_faces.py --photos damaged --out-dir faces_of_damaged
+    0 faces of 11 photos are in faces_of_damaged; left out: 8 no face in the photo, 3 not readable (faces_of_damaged/faces.csv, faces_of_damaged/overview.png).
+align_faces.py --photos images --out-dir found_everywhere  # a face is found everywhere
+    Train on them with: python gan_demo.py --data-dir found_everywhere
+align_faces.py --photos images --out-dir stopped  # Ctrl-C while a face is found
+    Stopped; what is done is saved in stopped. The same command goes on.
 """
 
 
@@ -419,6 +447,25 @@ def port_in_use(monkeypatch):
     monkeypatch.setattr(gan_explore.socket, "create_server", create_server)
 
 
+def face_everywhere(monkeypatch):
+    monkeypatch.setattr(align_faces, "find_faces", lambda *_: [(align_faces.TEMPLATE, 1)])
+    monkeypatch.setattr(align_faces, "sharpness", lambda _: 1)
+
+
+def ctrl_c_on_a_face(monkeypatch):
+    def find_faces(*_):
+        monkeypatch.setattr(align_faces, "find_faces", lambda *_: [])  # a second one would end it
+        signal.raise_signal(signal.SIGINT)
+        return []
+
+    monkeypatch.setattr(align_faces, "find_faces", find_faces)
+
+
+def no_detector(monkeypatch):
+    align_faces.detector.cache_clear()
+    monkeypatch.setitem(sys.modules, "facenet_pytorch", None)
+
+
 def no_safetensors(monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
 
@@ -428,6 +475,9 @@ MEANWHILE = {
     "safetensors is not installed": no_safetensors,
     "the page is open already": port_in_use,
     "gradio is not installed": lambda patch: patch.setitem(sys.modules, "gradio", None),
+    "facenet-pytorch is not installed": no_detector,
+    "a face is found everywhere": face_everywhere,
+    "Ctrl-C while a face is found": ctrl_c_on_a_face,
     "the loss becomes infinite": lambda _: make_infinite(1),
     "its metrics.csv is a folder": metrics_folder,
     "its metrics.csv was changed": lambda _: Path("changed_metrics/metrics.csv").write_text("a;b"),
@@ -509,6 +559,13 @@ def make_images():
         Path(folder, "broken.jpg").write_bytes(b"broken")
     Path("damaged/a page.png").write_bytes(b"<html>404 not found</html>")
     Path("damaged/cut.png").write_bytes(Path("images/000.png").read_bytes()[:-60])
+    columns = ",".join([*align_faces.COLUMNS, "left_out"])
+    for folder, table in (
+        ("of_other_photos", f"{columns}\n,others.jpg{',' * 10},no face in the photo\n"),
+        ("half_a_table", "file,photo\n,000.png\n"),
+    ):
+        Path(folder).mkdir()
+        Path(folder, "faces.csv").write_text(table)
     Path("broken.zip").write_bytes(b"PK\3\4 cut short")
 
 
