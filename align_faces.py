@@ -49,7 +49,7 @@ class Config:
 
     # --- which faces are left out
     min_size: Count = 64  # those whose frame is fewer pixels of the photo wide
-    min_sharpness: Share = 0.03  # those whose fine details are less of their contrast (0: none)
+    min_sharpness: Share = 0.05  # those whose fine details are less of their contrast (0: none)
     max_turn: Share = 0.5  # those whose nose is more eye distances off the middle (1: none)
 
 
@@ -262,6 +262,7 @@ def align(config: Config) -> Path:
             "next time; name another place for one of them."
         )
     rows = read_table(table, photos)
+    rows = [row for row in rows if not row["left_out"].startswith("not readable")]  # by now, maybe
     done = {row["photo"] for row in rows}
     todo = [name for name in photos.names if name not in done]
     if photos.passed_over:
@@ -339,6 +340,7 @@ def align_photo(photos, twins, config, name):
 def label(name):
     """A photo's path as the beginning of a file's name; no two photos have the same."""
     plain = re.sub(r'[\\/:*?"<>|\s]', "_", name)[-50:]
+    plain = re.sub(r"^\.+", "_", plain)  # a dot would hide the face from training
     return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
@@ -425,7 +427,8 @@ def report(photos, rows, folder):
     if unreadable:
         print(f"Not readable in {photos.data_dir}: {listed(unreadable)}.")
     told = ", ".join(f"{count:,} {kind}" for kind, count in left_out.most_common())
-    kept, all_photos = sum(not row["left_out"] for row in rows), len({row["photo"] for row in rows})
+    kept = sum((folder / row["file"]).is_file() for row in rows if row["file"])
+    all_photos = len({row["photo"] for row in rows})
     print(
         f"{kept:,} faces of {all_photos:,} photos are in {folder}; left out: {told or 'none'} "
         f"({folder / FACES_TABLE}, {folder / OVERVIEW})."

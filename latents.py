@@ -47,7 +47,7 @@ def text_of(noise):
 
 def nearby(noise, count=24, distance=0.5, seed=1):
     """Noises around one (1, nz, 1, 1): the angle to each is `distance` radians, its length stays."""
-    length = noise.norm()
+    length = noise.norm().clamp(min=1e-6)
     random = torch.Generator().manual_seed(seed)
     # As float64 they are other numbers than a seed's faces, of which this may be one
     other = torch.randn(count, *noise.shape[1:], generator=random, dtype=torch.float64).float()

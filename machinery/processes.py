@@ -4,6 +4,7 @@ Without torchrun each function of the second half does what one process needs.
 """
 
 import gc
+import multiprocessing
 import os
 import signal
 import sys
@@ -28,7 +29,7 @@ def cores():
 
 def map_in_processes(function, items, chunk):
     """Yield function(list of `chunk` items) for all items, in order; all cores work on it."""
-    from torch.utils.data import DataLoader  # a pool that ends with its parent, however that ends
+    from torch.utils.data import DataLoader
 
     chunks = -(-len(items) // chunk)
     return DataLoader(
@@ -36,14 +37,20 @@ def map_in_processes(function, items, chunk):
         batch_size=chunk,
         collate_fn=function,
         num_workers=min(cores(), chunks // 8),  # a few items are not worth a process
-        worker_init_fn=_leave_signals_to_parent,
+        worker_init_fn=_depend_on_parent,
         generator=torch.Generator(),  # its own, so that the global random numbers stay as they are
     )
 
 
-def _leave_signals_to_parent(_worker):
+def _depend_on_parent(_worker):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def end_with_parent():  # one that is killed reads no more: a worker would wait for it for good
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def choose_device(name="auto"):

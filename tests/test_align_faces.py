@@ -303,3 +303,23 @@ def test_the_benchmark_knows_where_each_face_was(faces, tmp_path):
     found, middle, most, psnr = (float(cell) for cell in line.split("|")[2:-1])
     assert found == 100 and middle <= most < 4 and psnr > 20
     assert "photos/s" in ended.stdout and "Memory of the largest process: " in ended.stdout
+
+
+@pytest.mark.parametrize(
+    "name", [".hidden.png", "./a.png", f"{'long ' * 9}.{'x' * 45}.png", "a/.b.png"]
+)
+def test_no_face_is_hidden_from_training(name):
+    assert not align_faces.label(name).startswith(".") and "/" not in align_faces.label(name)
+
+
+def test_photos_are_tried_again_and_deleted_faces_not_counted(quick, capsys):
+    config, searched = quick
+    whole = Path(config.photos, "00.png").read_bytes()
+    Path(config.photos, "00.png").write_bytes(whole[:99])
+    folder = align(config)
+    assert len(searched) == 11 and "22 faces of 12 photos" in capsys.readouterr().out
+    Path(config.photos, "00.png").write_bytes(whole)
+    (folder / "05.png-1.png").unlink()
+    align(config)
+    assert len(searched) == 12 and "23 faces of 12 photos" in capsys.readouterr().out
+    assert "Not readable" not in capsys.readouterr().out

@@ -112,3 +112,25 @@ def test_a_job_of_two_processes_that_die_again_and_again(faces, tmp_path, long):
         runs.append(newest_run(folder))
     assert_same_run(*runs)
     print(f"\n{deaths} times a process of two was killed")
+
+
+LARGE_RESULTS = """
+import os, time
+from functools import partial
+import numpy as np
+from machinery.processes import map_in_processes
+os.cpu_count = lambda: 2
+for _ in map_in_processes(partial(np.full, 2**18), range(64), 1):
+    print("a first one", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_worker_processes_end_with_a_killed_parent():
+    """Even if they have more to hand over than fits into a pipe."""
+    command = [sys.executable, "-c", LARGE_RESULTS]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        time.sleep(0.5)  # their results wait to be read
+        process.kill()
+        process.communicate(timeout=15)  # the output ends once no process has it open any more
