@@ -48,9 +48,9 @@ class Config:
     out_dir: Place = "data/my_faces"  # where the faces go, with faces.csv and overview.png
 
     # --- which faces are left out
-    min_size: Count = 64  # those whose frame is fewer pixels of the photo wide
-    min_sharpness: Share = 0.05  # those whose fine details are less of their contrast (0: none)
-    max_turn: Share = 0.5  # those whose nose is more eye distances off the middle (1: none)
+    min_size: Count = 64  # leave out faces whose frame is fewer pixels of the photo wide
+    min_sharpness: Share = 0.05  # leave out faces with a smaller share of fine details (0: none)
+    max_turn: Share = 0.5  # leave out faces whose nose is more eye distances off (1: none)
 
 
 # Points are complex numbers, x + iy in pixels, so that a similarity transform (a turn, a scale, a
