@@ -24,6 +24,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from random import randrange
 from typing import Annotated
+from uuid import uuid4
 
 import torch
 import torch.nn.functional as F
@@ -242,7 +243,8 @@ def build(gr, config, folder):
 
     def axes_of(nets, z_idx):
         if z_idx not in range(nets.nz):
-            raise RunError(f"z_idx is {z_idx}; it must be from 0 to {nets.nz - 1}.")
+            shown = "empty" if z_idx is None else z_idx
+            raise RunError(f"z_idx is {shown}; it must be from 0 to {nets.nz - 1}.")
         one = F.one_hot(torch.tensor(z_idx), nets.nz).float()
         return torch.cat([nets.axes, one.view(1, -1, 1, 1)])
 
@@ -263,7 +265,8 @@ def build(gr, config, folder):
     def mix(path, one, other):
         nets = nets_of(path)
         one, other = noise_of(one, nets.nz), noise_of(other, nets.nz)
-        way, file = between(one, other), str(folder / "faces.gif")
+        way = between(one, other)
+        file = str(folder / f"{uuid4().hex}.gif")  # a browser keeps what it had from an address
         loop = latent_loop(torch.cat([one, other]), 24)
         save_animation(nets.faces(loop, 256), file, milliseconds=50)
         strip = make_grid(nets.draw(way), len(way))
@@ -272,10 +275,12 @@ def build(gr, config, folder):
     def look(path, photo):
         with told():
             nets = nets_of(path)
+        nothing = [gr.skip()] * 2 + [gr.Markdown(visible=False)] * len(CUTS)
         try:
+            yield "", None, *nothing  # of the photo before
             image, cut = read_photo(photo, nets.side, nets.nc)
         except RunError as error:
-            yield html.escape(str(error)), *[gr.skip()] * (3 + len(CUTS))
+            yield html.escape(str(error)), None, *nothing
             return
         seen = next(to_pictures(image, 256))
         notes = [gr.Markdown(visible=cut == key) for key in CUTS]
@@ -342,7 +347,7 @@ def build(gr, config, folder):
                         if number == AXES:
                             with gr.Row(elem_classes="axis"):
                                 gr.Markdown(text("z_idx"))
-                                z_idx = gr.Number(0, precision=0, minimum=0, **bare)
+                                z_idx = gr.Number(0, precision=0, **bare)
                         with gr.Row(elem_classes="axis"):
                             low.append(gr.Image(min_width=SMALL, scale=0, **small))
                             sliders.append(gr.Slider(-REACH, REACH, 0, step=0.1, **bare))
@@ -380,6 +385,9 @@ def build(gr, config, folder):
         quiet = {"show_progress": "hidden"}
         looked = photo.upload(look, [model, photo], [bar, seen, face, latent, *notes], **quiet)
         looked.then(lambda: None, None, photo)  # so that there is a place for the next one
+        # Another checkpoint may have another nz, and other faces
+        begin, cleared = (0, *names[:2], None, None), [z_idx, *pair, strip, animation]
+        model.input(lambda: begin, None, cleared, **quiet)
         new_seed = others.click(lambda seed: (seed or 0) + 1, seed, seed, **quiet)
         for event in (
             *(event(grid, [model, seed], [gallery, shown, latent], **quiet)
@@ -447,7 +455,7 @@ CSS = """
 .gradio-container { max-width: 1240px !important; width: 100%; margin: auto }
 .gradio-container main { width: 100%; max-width: 100% !important }
 #face .image-frame, #face img { width: 100% !important; height: auto !important; object-fit: cover }
-#grid .grid-wrap { max-height: none }
+#grid .grid-wrap { max-height: none; overflow: visible }
 .axis { align-items: center }
 progress { width: 100% }
 """

@@ -327,6 +327,8 @@ def test_all_of_the_page_in_a_browser(address, browser, tmp_path):
     page.all("#way")[0].click()
     page.until(lambda: page.shown("strip") and page.shown("animation"))
     assert page.shown("animation").endswith(".gif")
+    page.changes("from", lambda: page.all("#from_take")[0].click())
+    page.changes("animation", page.all("#way")[0].click)
     page.changes("face", page.all("#strip img")[0].click)  # in its middle
 
     # Find
