@@ -217,6 +217,9 @@ def build(gr, config, folder):
 
     @told()
     def grid(path, seed):
+        if seed is None or not 0 <= seed < 2**32:
+            shown = "empty" if seed is None else seed
+            raise RunError(f"seed is {shown}; it must be from 0 to 2**32 - 1.")
         names = [f"seed {seed}, face {number}" for number in range(1, GRID + 1)]
         return tiles(path, names), names, names[0]
 
@@ -294,7 +297,8 @@ def build(gr, config, folder):
     def follow(run, epoch, known):
         """Show what is new, of a run that is being trained. known: what the page shows."""
         lists = checkpoints(named), runs()
-        run = run or next(iter(lists[1]), None)
+        if run not in lists[1]:  # none yet, or it is gone
+            run = next(iter(lists[1]), None)
         pictures = dict(pictures_of(run)) if run else {}
         last, line = max(pictures, default=0), standing(run) if run else ""
         if known == (now := (run, last, line, lists)):
@@ -337,7 +341,7 @@ def build(gr, config, folder):
                     gr.Markdown(text("click"))
                     gallery = gr.Gallery(first_tiles, columns=6, elem_id="grid", **tiled)
                     with gr.Row():
-                        seed = gr.Number(config.seed, label=text("seed"), precision=0, minimum=0)
+                        seed = gr.Number(config.seed, label=text("seed"), precision=0)
                         others = gr.Button(text("others"))
                         similar = gr.Button(text("more"))
                 with gr.Tab(text("directions")) as directions_tab:
@@ -387,8 +391,8 @@ def build(gr, config, folder):
         looked.then(lambda: None, None, photo)  # so that there is a place for the next one
         # Another checkpoint may have another nz, and other faces
         begin, cleared = (0, *names[:2], None, None), [z_idx, *pair, strip, animation]
-        model.input(lambda: begin, None, cleared, **quiet)
-        new_seed = others.click(lambda seed: (seed or 0) + 1, seed, seed, **quiet)
+        model.input(lambda: begin, None, cleared, cancels=[looked], **quiet)
+        new_seed = others.click(lambda seed: ((seed or 0) + 1) % 2**32, seed, seed, **quiet)
         for event in (
             *(event(grid, [model, seed], [gallery, shown, latent], **quiet)
               for event in (model.input, seed.submit, new_seed.then)),

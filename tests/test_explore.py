@@ -175,7 +175,7 @@ def test_only_listed_checkpoints_and_runs_are_opened(place, monkeypatch):
     monkeypatch.chdir(place)
     config = gan_explore.Config(device="cpu")
     page, _ = gan_explore.build(gradio, config, place)
-    does = {each.fn.__name__: each.fn for each in page.fns.values()}
+    does = {each.fn.__name__: each.fn for each in page.fns.values() if each.fn}
     run = os.path.join("log_gan", "run1")
     listed = dict(gan_explore.checkpoints(os.path.join(run, "checkpoint_2_epoch.pkl")))
     assert [*listed][:3] == [f"run1/checkpoint_{epoch}_epoch.pkl" for epoch in (2, 1, 0)]
@@ -304,6 +304,12 @@ def test_all_of_the_page_in_a_browser(address, browser, tmp_path):
     assert len(json.loads(page.face())) == 8
     page.changes("face", buttons["Other faces"].click)
     assert page.face() == "seed 2, face 1"
+    seed = page.all("input[type=number]")[0]
+    seed.clear()
+    seed.send_keys("99999999999\n")
+    page.until(lambda: "seed is 99999999999; it must be from 0" in page.all("body")[0].text)
+    seed.clear()
+    seed.send_keys("2\n")
     kind = """const done = arguments[1];
         fetch(arguments[0]).then(found => done(found.headers.get("content-type")))"""
     assert page.driver.execute_async_script(kind, page.shown("face")) == "image/png"
