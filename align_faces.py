@@ -16,6 +16,7 @@ if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silen
 import csv
 import hashlib
 import io
+import os
 import re
 import time
 from collections import Counter
@@ -341,7 +342,9 @@ def label(name):
     """A photo's path as the beginning of a file's name; no two photos have the same."""
     plain = re.sub(r'[\\/:*?"<>|\s]', "_", name)[-50:]
     plain = re.sub(r"^\.+", "_", plain)  # a dot would hide the face from training
-    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return (
+        plain if plain == name else f"{plain}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+    )
 
 
 def row_of(photo, points=None, file="", left_out=""):

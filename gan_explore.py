@@ -322,6 +322,7 @@ def build(gr, config, folder):
         return names[min(event.index[0] // nets_of(path).side, len(names) - 1)]  # x in pixels
 
     # What it looks like
+    nets_of(named)  # says what is wrong with it
     first_tiles, names, name = grid(named, config.seed)
     picture = {"format": "png", "interactive": False, "buttons": ["download"]}
     bare = {"show_label": False, "container": False}

@@ -167,12 +167,19 @@ def use_on_pictures(config, change):
         save_picture(made, folder / new)
         paths.append(folder / new)
         if len(tiles) < MOST:
-            tiles.append([np.asarray(ImageOps.pad(each, (TILE, TILE))) for each in (used, made)])
+            tiles.append([tile(each) for each in (used, made)])
     if not tiles:
         raise RunError(f"none of the pictures of input {config.input} could be used; name others.")
     save_picture(above(np.stack(tiles)), folder / OVERVIEW)
     print(f"{len(paths)} written to {quoted(folder)}; inputs above outputs: {folder / OVERVIEW}")
     return [*paths, folder / OVERVIEW]
+
+
+def tile(picture):
+    """A PIL image for the overview, uint8 (TILE, TILE, 3)."""
+    if max(picture.size) > TILE * min(picture.size):  # a line: nothing would be left of it
+        picture = picture.resize((TILE, TILE))
+    return np.asarray(ImageOps.pad(picture, (TILE, TILE)))
 
 
 def open_pictures(place, called="input", nc=3):

@@ -76,7 +76,7 @@ class Config(TrainConfig):
 class Use(UseConfig):
     """Fill in missing parts of pictures: the middle, cut out here, or what a mask says."""
 
-    mask: str = ""  # a picture as large as the photo (or stretched to it), white where to fill in
+    mask: str = ""  # a picture as large as the photo (or stretched to it), white where to fill in, else black
 
 
 METRICS = {

@@ -306,7 +306,8 @@ def test_the_benchmark_knows_where_each_face_was(faces, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", [".hidden.png", "./a.png", f"{'long ' * 9}.{'x' * 45}.png", "a/.b.png"]
+    "name",
+    [".hidden.png", "caf\udce9 1.png", "./a.png", f"{'long ' * 9}.{'x' * 45}.png", "a/.b.png"],
 )
 def test_no_face_is_hidden_from_training(name):
     assert not align_faces.label(name).startswith(".") and "/" not in align_faces.label(name)

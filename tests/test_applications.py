@@ -16,8 +16,10 @@ from PIL import Image
 
 from applications import common, context_encoder, srgan
 from common_tools import RunError, run_as_script
+from drawings.faces import draw_face
 from machinery.checkpoints import save_checkpoint
 from machinery.constants import saved_config
+from my_dataset import resize_and_crop
 
 # Each application with constants that make a run of seconds, and draw what random numbers it can.
 SMALL = {
@@ -104,6 +106,14 @@ def test_it_is_used_on_a_folder_with_a_broken_file(trained, photos, tmp_path, ca
     assert f"{photos / 'broken.jpg'} is not a readable image" in printed and "1 .heic" in printed
     assert contents(photos) == before
     assert Image.open(tmp_path / "out/overview.png").size == (4 * 130 + 2, 2 * 130 + 2)
+
+
+def test_a_picture_that_is_a_line_ends_nothing(trained, tmp_path):
+    application, run = trained
+    (tmp_path / "in").mkdir()
+    Image.new("RGB", (300, 1), "red").save(tmp_path / "in/line.png")
+    use(application, run, input=str(tmp_path / "in"), out_dir=str(tmp_path / "out"))
+    assert {path.name for path in contents(tmp_path / "out")} == {"line.png", "overview.png"}
 
 
 def test_one_picture_is_used_without_a_look_at_its_folder(trained, photos, tmp_path, monkeypatch):
@@ -234,6 +244,20 @@ def trained_encoder():
     net = context_encoder.context_encoder(4)
     net(torch.randn(16, 4, 64, 64))
     return net.eval()
+
+
+def test_the_released_weights_fill_in_faces():
+    """Drawn ones, which they have not learnt: still closer than the colour of the surroundings."""
+    released = common.RELEASED / "context_encoder.pkl"
+    assert released.stat().st_size < 6e6
+    config = context_encoder.Use(input="", out_dir="", path_checkpoint=str(released))
+    net = common.load_net(config, "context_encoder", context_encoder.build)
+    faces = np.stack([resize_and_crop(draw_face(seed), 64) for seed in range(1, 21)])
+    truth = common.to_images(torch.tensor(faces))
+    filled = context_encoder.fill_in(net, truth, context_encoder.middle("cpu"))
+    found = context_encoder.figures(filled, faces, faces)
+    by_name = {name: row["PSNR"] for name, row in found.items()}
+    assert by_name["Context Encoder"] > by_name["mean colour of the surroundings"] + 2
 
 
 def test_random_blocks_are_a_fifth_of_the_pixels():

@@ -243,6 +243,8 @@ gan_explore.py  # the page is open already
     port 7860 of 127.0.0.1 cannot be used (Address already in use); if the page is open already, use that, else name another with --port.
 gan_explore.py --port 57860  # gradio is not installed
     the page needs gradio (import of gradio halted; None in sys.modules); pip install -r requirements-explore.txt installs it.
+gan_explore.py --port 57860 --path-checkpoint linear.pkl
+    linear.pkl has no DCGAN generator in it; its keys are weight, bias.
 gan_explore.py --port 57860 --path-checkpoint text.pkl
     text.pkl is not a checkpoint that can be opened: it is damaged, or it holds more than tensors and plain values; use another one.
 align_faces.py
