@@ -111,7 +111,7 @@ def test_it_is_used_on_a_folder_with_a_broken_file(trained, photos, tmp_path, ca
 def test_a_picture_that_is_a_line_ends_nothing(trained, tmp_path):
     application, run = trained
     (tmp_path / "in").mkdir()
-    Image.new("RGB", (300, 1), "red").save(tmp_path / "in/line.png")
+    Image.new("RGB", (600, 4), "red").save(tmp_path / "in/line.png")
     use(application, run, input=str(tmp_path / "in"), out_dir=str(tmp_path / "out"))
     assert {path.name for path in contents(tmp_path / "out")} == {"line.png", "overview.png"}
 
