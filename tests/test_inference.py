@@ -532,6 +532,12 @@ def test_an_encoder_is_neither_generator_nor_discriminator(tmp_path, capsys, nam
     assert (weights_d is not None) == ("netD" in names)
 
 
+def test_an_encoder_alone_is_no_generator(tmp_path):
+    torch.save(encoder(3, 8, 16, 32, 12).state_dict(), tmp_path / "e.pth")
+    with pytest.raises(RunError, match="has no DCGAN generator in it"):
+        load_generator(tmp_path / "e.pth", load_file(tmp_path / "e.pth"))
+
+
 def test_two_calls_never_write_over_each_others_faces(trained, tmp_path, call, monkeypatch):
     save_checkpoint({"g_model_state_dict": trained.state_dict(), "epoch": 0}, tmp_path / "g.pkl")
     faces = tmp_path / "faces"
