@@ -33,14 +33,21 @@ from PIL import Image
 
 from common_tools import RunError, choose_device, run_as_script
 from dcgan import Discriminator
-from gan_inference import latent_loop, to_pictures
 from latents import between, directions, find, nearby, noise_of, read_photo, search, text_of
 from machinery.checkpoints import checkpoint_paths, trained_runs
 from machinery.constants import RUNS, Range, Seed, check_ranges
 from machinery.files import numbered
-from machinery.pictures import make_grid, save_animation
+from machinery.pictures import make_grid, save_animation, to_pictures
 from my_dataset import MAX_FILE
-from sampling import RELEASED, SUFFIXES, find_checkpoint, find_net, generate, load_generator
+from sampling import (
+    RELEASED,
+    SUFFIXES,
+    find_checkpoint,
+    find_net,
+    generate,
+    latent_loop,
+    load_generator,
+)
 
 Host = Annotated[str, Range("an address", bool)]
 Port = Annotated[int, Range("from 1 to 65535", lambda value: 1 <= value <= 65535)]

@@ -27,8 +27,16 @@ from tqdm import tqdm
 from common_tools import RunError, choose_device, remove_module, run_as_script
 from machinery.constants import Count, Place, Seed, check_ranges
 from machinery.files import new_folder, writing
-from machinery.pictures import save_animation, save_grid, to_pixels
-from sampling import BLOCK, draw_noise, find_checkpoint, generate, load_generator
+from machinery.pictures import save_animation, save_grid, to_pictures
+from sampling import (
+    BLOCK,
+    draw_noise,
+    find_checkpoint,
+    generate,
+    latent_loop,
+    latent_walk,
+    load_generator,
+)
 
 PAGE = 4 * BLOCK  # faces of a page, 8 x 32
 
@@ -53,34 +61,6 @@ class Config:
     # --- where to
     out_dir: Place = "samples"  # each call gets a folder of its own in here: sample1, sample2, ...
     show: bool = False  # open the pictures in a window too
-
-
-def latent_walk(noise, z_idx, steps=61):
-    """Move one coordinate of one noise (1, nz, 1, 1) from -3 to 3; gives (steps, nz, 1, 1)."""
-    walk = noise.repeat(steps, 1, 1, 1)
-    walk[:, z_idx, 0, 0] = torch.linspace(-3, 3, steps)
-    return walk
-
-
-def latent_loop(noise, steps=16):
-    """Go from each noise (N, nz, 1, 1) to the next and from the last to the first, on great arcs.
-
-    Spherical interpolation (Shoemake 1985), since noise of many dimensions lies near a sphere: the
-    straight way would leave it. Gives (N * steps, nz, 1, 1).
-    """
-    start, end = noise.flatten(1), noise.roll(-1, dims=0).flatten(1)
-    cosine = torch.nn.functional.cosine_similarity(start, end)[:, None, None]
-    angle = torch.acos(cosine.clamp(-0.9999, 0.9999))
-    t = torch.arange(steps)[None, :, None] / steps
-    arc = torch.sin((1 - t) * angle) * start[:, None] + torch.sin(t * angle) * end[:, None]
-    return (arc / torch.sin(angle)).reshape(-1, noise.shape[1], 1, 1)
-
-
-def to_pictures(images, side=None):
-    """Images (N, nc, H, W) in [-1, 1] -> PIL images, resized to side x side pixels if it is set."""
-    for pixels in to_pixels(images).permute(0, 2, 3, 1):
-        picture = Image.fromarray(pixels.squeeze(-1).numpy())
-        yield picture.resize((side, side), Image.Resampling.BICUBIC) if side else picture
 
 
 def sample(config: Config) -> list[Path]:

@@ -10,11 +10,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from gan_inference import latent_loop
 from machinery.console import RunError
 from machinery.image_files import why
 from my_dataset import decode_image, face_transform
-from sampling import BLOCK, draw_noise
+from sampling import BLOCK, draw_noise, latent_loop
 
 LAST_FACE = 100_000  # of a seed, so that nobody waits for ever
 MAX_PHOTO = 20  # MB

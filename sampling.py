@@ -177,6 +177,27 @@ def draw_noise(count, nz, seed):
         yield torch.randn(BLOCK, nz, 1, 1, generator=random)
 
 
+def latent_walk(noise, z_idx, steps=61):
+    """Move one coordinate of one noise (1, nz, 1, 1) from -3 to 3; gives (steps, nz, 1, 1)."""
+    walk = noise.repeat(steps, 1, 1, 1)
+    walk[:, z_idx, 0, 0] = torch.linspace(-3, 3, steps)
+    return walk
+
+
+def latent_loop(noise, steps=16):
+    """Go from each noise (N, nz, 1, 1) to the next and from the last to the first, on great arcs.
+
+    Spherical interpolation (Shoemake 1985), since noise of many dimensions lies near a sphere: the
+    straight way would leave it. Gives (N * steps, nz, 1, 1).
+    """
+    start, end = noise.flatten(1), noise.roll(-1, dims=0).flatten(1)
+    cosine = torch.nn.functional.cosine_similarity(start, end)[:, None, None]
+    angle = torch.acos(cosine.clamp(-0.9999, 0.9999))
+    t = torch.arange(steps)[None, :, None] / steps
+    arc = torch.sin((1 - t) * angle) * start[:, None] + torch.sin(t * angle) * end[:, None]
+    return (arc / torch.sin(angle)).reshape(-1, noise.shape[1], 1, 1)
+
+
 @torch.no_grad()
 def generate(generator, noise):
     """Noise (N, nz, 1, 1) -> images (N, nc, H, W) in [-1, 1], from BatchNorm's running statistics.

@@ -13,6 +13,13 @@ def to_pixels(images):
     return ((images.cpu() * 0.5 + 0.5) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
+def to_pictures(images, side=None):
+    """Images (N, nc, H, W) in [-1, 1] -> PIL images, resized to side x side pixels if it is set."""
+    for pixels in to_pixels(images).permute(0, 2, 3, 1):
+        picture = Image.fromarray(pixels.squeeze(-1).numpy())
+        yield picture.resize((side, side), Image.Resampling.BICUBIC) if side else picture
+
+
 def make_grid(images, per_row=8):
     """Images (N, nc, H, W) in [-1, 1] -> one RGB picture (a PIL image) of rows of them."""
     columns = min(per_row, len(images))
