@@ -292,13 +292,17 @@ def build(gr, config, folder):
         except RunError as error:
             yield html.escape(str(error)), None, *nothing
             return
-        seen = next(to_pictures(image, 256))
-        notes = [gr.Markdown(visible=cut == key) for key in CUTS]
+        seen, notes = (
+            next(to_pictures(image, 256)),
+            [gr.Markdown(visible=cut == key) for key in CUTS],
+        )
+        yield "<progress></progress>", seen, *[gr.skip()] * 2, *notes
         looking = search(nets.generator, image, nets.discriminator)
         for number, (share, noise) in enumerate(looking):
             if number % 4 == 0 or share == 1:
                 bar = f'<progress value="{share:.2f}"></progress>'
-                yield bar, seen, nets.faces(noise, LARGE)[0], text_of(noise), *notes
+                face = nets.faces(noise, LARGE)[0]
+                yield bar, gr.skip(), face, text_of(noise), *[gr.skip()] * len(CUTS)
 
     @told()
     def follow(run, epoch, known):
