@@ -68,6 +68,16 @@ def resize_and_crop(image, image_size):
     return image.crop((left, top, left + image_size, top + image_size))
 
 
+def resize_pair(image, image_size):
+    """The halves of an image, side by side, each stretched to a square: uint8 (image_size,
+    image_size, 6), the left one's channels first."""
+    middle, (width, height) = image.width / 2, image.size
+    boxes = (0, 0, middle, height), (middle, 0, width, height)
+    size = (image_size, image_size)
+    halves = [image.resize(size, Image.Resampling.BILINEAR, box=box) for box in boxes]
+    return np.concatenate(halves, axis=2)
+
+
 class CelebADataset(Dataset):
     """The images of a folder (with its sub-folders) or of a zip, in sorted order, without labels.
 
@@ -212,12 +222,13 @@ def decode_image(data, mode="RGB"):
         return image if image.mode == mode else image.convert(mode)
 
 
-def find_apart(data_dir, out_dir):
-    """What find_images(data_dir) gives. Raises RunError where out_dir lies in it."""
+def find_apart(data_dir, out_dir, called="data_dir"):
+    """What find_images(data_dir) gives. Raises RunError where out_dir lies in it; called: the constant
+    that names it."""
     source = find_images(data_dir)
     if Path(os.path.realpath(out_dir)).is_relative_to(os.path.realpath(source)):
         raise RunError(
-            f"out_dir {out_dir} lies in data_dir {source}, so the next run would train on the "
+            f"out_dir {out_dir} lies in {called} {source}, so the next run would train on the "
             "pictures of this one; name another place for one of them."
         )
     return source
@@ -247,25 +258,30 @@ def find_images(data_dir):
 
 
 @first_on_each_machine()
-def load_faces(data_dir, cache_dir, image_size=64, nc=3, max_images=0, skip_bad_images=False):
+def load_faces(
+    data_dir, cache_dir, image_size=64, nc=3, max_images=0, skip_bad_images=False, called="data_dir"
+):
     """The first max_images images of data_dir (0: all), cropped and packed into one array.
 
     The first call decodes them, later ones only open the file in cache_dir. Its name depends on
     what decides its content: the place, names, sizes and times of the images (of a zip, the zip's),
     max_images, image_size and nc. Of the files that one folder or zip has there, the KEPT used last
-    stay, whatever their image_size and nc.
+    stay, whatever their image_size and nc. called: the constant that names data_dir, for the sentences.
 
     Returns the images, uint8 (N, image_size, image_size, nc), memory-mapped, with the pixels of
-    face_transform before ToTensor; and their CelebADataset.fingerprint().
+    face_transform before ToTensor, or for nc 6 those of resize_pair; and their
+    CelebADataset.fingerprint().
     Raises RunError where an image cannot be read, unless skip_bad_images leaves it out and says so,
     and for what CelebADataset and atomic_write raise.
     """
-    source, crop = Path(data_dir), partial(resize_and_crop, image_size=image_size)
+    crop = partial(resize_pair if nc == 6 else resize_and_crop, image_size=image_size)
+    source = Path(data_dir)
+    opened = partial(CelebADataset, source, crop, min(nc, 3), called)
     if source.is_file():  # listing a zip of CelebA's size takes longer than all the rest of this
         dataset, stat = None, source.stat()
         content = [stat.st_size, stat.st_mtime_ns]
     else:
-        dataset = CelebADataset(source, crop, nc)
+        dataset = opened()
         content = dataset.files
     key = repr([PACKING, os.path.realpath(source), content, max_images, image_size, nc])
     name = (
@@ -275,7 +291,7 @@ def load_faces(data_dir, cache_dir, image_size=64, nc=3, max_images=0, skip_bad_
     try:
         images, about = open_packed(path)
         if about["unreadable"]:
-            dataset = dataset or CelebADataset(source, crop, nc)
+            dataset = dataset or opened()
             if mended := [name for name in about["unreadable"] if dataset.can_read(name)]:
                 raise ValueError(f"lacks {len(mended)} that can be read by now, as {mended[0]}")
         with suppress(OSError):  # of another user, or on a disk that is read-only
@@ -283,7 +299,7 @@ def load_faces(data_dir, cache_dir, image_size=64, nc=3, max_images=0, skip_bad_
     except (OSError, ValueError) as error:
         if not isinstance(error, FileNotFoundError):
             print(f"{path} is damaged or of other images ({error}); packing again.", flush=True)
-        dataset = dataset or CelebADataset(source, crop, nc)
+        dataset = dataset or opened()
         dataset.names = dataset.names[: max_images or None]
         pack(dataset, path, image_size, nc)
         images, about = open_packed(path)

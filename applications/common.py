@@ -29,9 +29,9 @@ from machinery.constants import (
 from machinery.figures import print_table
 from machinery.files import atomic_write, writing
 from machinery.image_files import EXTENSIONS, counts, ending
-from machinery.pictures import make_grid, save_picture
+from machinery.pictures import make_grid, save_picture, to_pixels
 from machinery.processes import get_rank
-from my_dataset import CELEBA_DIR, CelebADataset, find_apart, load_faces
+from my_dataset import CelebADataset, find_apart, load_faces, resize_and_crop
 
 Weight = Annotated[float, Range("0 or more", lambda weight: weight >= 0)]
 SIDE = 64  # pixels a side of the images that all applications learn from
@@ -41,9 +41,9 @@ OVERVIEW, TILE, MOST = "overview.png", 128, 64  # inputs above outputs: side of 
 
 @dataclass
 class TrainConfig(RunConfig):
-    """The constants of every application's training, beside those of every run."""
+    """The constants of every application's training, beside those of every run. Its Config adds where
+    the images are, num_epochs and the nets' own."""
 
-    data_dir: Free[Place] = CELEBA_DIR  # folder or .zip of images
     max_images: OrAll = 8000  # use the first so many images only (0: all)
     skip_bad_images: bool = False  # go on without the images that cannot be read
     cache_dir: Free[Place] = "data/cache"  # decoded images are kept here; may be deleted any time
@@ -72,16 +72,16 @@ def train_or_use(train, train_config, use, use_config):
 # --- images to learn from
 
 
-def open_images(config, device):
-    """The images that config, a TrainConfig, names: all but the last tenth to learn from, mirrored at
-    random, as FaceBatches; and that tenth, which is kept apart, uint8 (n, SIDE, SIDE, 3).
+def open_images(config, device, name="data_dir", nc=3):
+    """The images that a constant of config, a TrainConfig, names: all but the last tenth to learn from,
+    mirrored at random, as FaceBatches; and that tenth, which is kept apart, uint8 (n, SIDE, SIDE, nc).
 
-    Third comes config with the place where they were found. Raises RunError as load_faces does, and
+    Both are as load_faces has them. Third comes config with the place where they were found. Raises RunError as load_faces does, and
     for fewer than 10 images.
     """
-    source = find_apart(config.data_dir, config.out_dir)
+    source = find_apart(getattr(config, name), config.out_dir, name)
     options = config.max_images, config.skip_bad_images
-    images, fingerprint = load_faces(source, config.cache_dir, SIDE, 3, *options)
+    images, fingerprint = load_faces(source, config.cache_dir, SIDE, nc, *options, name)
     apart = len(images) // 10
     if not apart:
         raise RunError(
@@ -92,10 +92,24 @@ def open_images(config, device):
         images[:-apart], config.batch_size, config.seed, device, horizontal_flip=True,
         source=source, fingerprint=fingerprint,
     )  # fmt: skip
-    return learnt, images[-apart:], replace(config, data_dir=os.path.abspath(source))
+    return learnt, images[-apart:], replace(config, **{name: os.path.abspath(source)})
 
 
 # --- figures of a run
+
+
+@torch.no_grad()
+def apply(net, images):
+    """What a net makes of images (N, C, H, W) as it is when it is used: not training."""
+    was_training = net.training
+    made = torch.cat([net.eval()(each) for each in images.split(100)])
+    net.train(was_training)
+    return made
+
+
+def as_pixels(images):
+    """Images (N, C, H, W) in [-1, 1] as figures take them: uint8 (N, H, W, C)."""
+    return to_pixels(images).permute(0, 2, 3, 1).numpy()
 
 
 def save_figures(folder, rows, count):
@@ -173,6 +187,12 @@ def use_on_pictures(config, change):
     save_picture(above(np.stack(tiles)), folder / OVERVIEW)
     print(f"{len(paths)} written to {quoted(folder)}; inputs above outputs: {folder / OVERVIEW}")
     return [*paths, folder / OVERVIEW]
+
+
+def middle_square(picture, device):
+    """The middle square of a PIL image (RGB) as nets see it: (1, 3, SIDE, SIDE) in [-1, 1]."""
+    pixels = torch.tensor(np.asarray(resize_and_crop(picture, SIDE)))
+    return to_images(pixels[None]).to(device)
 
 
 def tile(picture):

@@ -27,6 +27,8 @@ from applications.common import (
     TrainConfig,
     UseConfig,
     Weight,
+    apply,
+    as_pixels,
     load_net,
     open_images,
     open_pictures,
@@ -51,9 +53,10 @@ from machinery.constants import (
 )
 from machinery.ema import WeightAverage
 from machinery.figures import psnr
-from machinery.pictures import make_grid, to_pixels
+from machinery.pictures import make_grid
 from machinery.processes import average_gradients
 from machinery.run import Run
+from my_dataset import CELEBA_DIR
 
 
 @dataclass
@@ -61,6 +64,7 @@ class Config(TrainConfig):
     """Learn to fill in missing parts of pictures. With --input and --out-dir: fill in those of yours
     (--input x --help tells more). Every constant can be edited in applications/context_encoder.py."""
 
+    data_dir: Free[Place] = CELEBA_DIR  # folder or .zip of images
     num_epochs: Free[Count] = 30  # times through all the images but the tenth that is kept apart
     width: Count = 48  # channels of the first layer
     lr: Rate = 0.0005  # learning rate of the net's Adam
@@ -213,18 +217,14 @@ def train(config: Config) -> Path:
                 average.update(net)
             average.count_statistics(cut_out(first, hole).split(64))
             run.end_epoch(lambda: triples(average.net, truth[:8]))
-    filled = torch.cat([fill_in(average.net, each, hole) for each in truth.split(100)])
+    filled = fill_in(average.net, truth, hole)
     save_figures(run.folder, figures(filled, kept_apart, data.images), len(truth))
     return run.folder
 
 
-@torch.no_grad()
 def fill_in(net, images, hole):
     """Images (N, 3, 64, 64) with the hole (N or 1, 1, 64, 64) filled in, and all else as it was."""
-    was_training = net.training
-    filled = net.eval()(cut_out(images, hole))
-    net.train(was_training)
-    return torch.where(hole > 0, filled, images)
+    return torch.where(hole > 0, apply(net, cut_out(images, hole)), images)
 
 
 def triples(net, truth):
@@ -243,7 +243,7 @@ def figures(filled, truth, learnt):
     rows = {
         "mean colour of the surroundings": truth[:, around].mean(1)[:, None, None],
         "mean image of the training": learnt.mean(0)[None, HOLE, HOLE],
-        "Context Encoder": to_pixels(filled).permute(0, 2, 3, 1).numpy()[:, HOLE, HOLE],
+        "Context Encoder": as_pixels(filled)[:, HOLE, HOLE],
     }
     wanted = truth[:, HOLE, HOLE]
     return {
@@ -309,7 +309,7 @@ def fill_in_picture(net, picture, mask=None):
     device = net.last.weight.device
     images = to_images(torch.tensor(np.asarray(small))[None]).to(device)
     holed = torch.tensor(np.asarray(holed) > 0)[None, None].float().to(device)
-    filled = to_pixels(fill_in(net, images, holed))[0].permute(1, 2, 0).numpy()
+    filled = as_pixels(fill_in(net, images, holed))[0]
     large = Image.fromarray(filled).resize((side, side), Image.Resampling.BICUBIC)
     cut, made = picture.copy(), picture.copy()
     cut.paste((128, 128, 128), mask=hole)

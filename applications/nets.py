@@ -12,10 +12,11 @@ class UNet(nn.Module):
 
     Each stage of the encoder halves the sides and has one of the widths, each of the decoder doubles
     them again; it takes in what the one before it made and, by a skip, what the encoder had at this
-    size, so that no detail has to go through the middle. middle: a net for what is smallest.
+    size, so that no detail has to go through the middle. middle: a net for what is smallest. dropout:
+    the share of it in the two lowest stages of the decoder.
     """
 
-    def __init__(self, channels_in, channels_out, widths, middle):
+    def __init__(self, channels_in, channels_out, widths, middle, dropout=0):
         super().__init__()
         first = nn.Conv2d(channels_in, widths[0], 4, 2, 1)
         self.encoder = nn.ModuleList([nn.Sequential(first, nn.LeakyReLU(0.2))])
@@ -27,7 +28,9 @@ class UNet(nn.Module):
         for place, (wide, narrow) in enumerate(pairwise(widths[::-1])):
             both = wide if place == 0 else 2 * wide
             convolution = nn.ConvTranspose2d(both, narrow, 4, 2, 1, bias=False)
-            layers = convolution, nn.BatchNorm2d(narrow), nn.ReLU()
+            layers = [convolution, nn.BatchNorm2d(narrow), nn.ReLU()]
+            if dropout and place < 2:
+                layers.append(nn.Dropout(dropout))
             self.decoder.append(nn.Sequential(*layers))
         self.middle = middle
         self.last = nn.ConvTranspose2d(2 * widths[0], channels_out, 4, 2, 1)
@@ -42,14 +45,30 @@ class UNet(nn.Module):
         return self.last(made).tanh()
 
 
+def patch_discriminator(channels, width, norm):
+    """Images (N, channels, H, W) -> logits (N, 1, H / 4 - 2, W / 4 - 2), each of a patch of 34 x 34 that
+    it sees: what the whole shows, L1 or a cycle must tell (Isola et al. 2017, arXiv:1611.07004).
+
+    norm: a class of layers such as nn.BatchNorm2d. The paper's patches are 70 x 70, of images of 256.
+    """
+    layers = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+    for before, after, stride in [(width, 2 * width, 2), (2 * width, 4 * width, 1)]:
+        convolution = nn.Conv2d(before, after, 4, stride, 1, bias=False)
+        layers += [convolution, norm(after), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers, nn.Conv2d(4 * width, 1, 4, 1, 1))
+
+
 class Residual(nn.Module):
     """Features (N, width, H, W) plus what two convolutions make of them (He et al. 2016,
-    arXiv:1512.03385)."""
+    arXiv:1512.03385), each followed by a norm, if there is one: a class such as nn.InstanceNorm2d."""
 
-    def __init__(self, width):
+    def __init__(self, width, norm=None):
         super().__init__()
-        first, second = (nn.Conv2d(width, width, 3, padding=1) for _ in range(2))
-        self.layers = nn.Sequential(first, nn.PReLU(width), second)
+        first, second = (nn.Conv2d(width, width, 3, padding=1, bias=not norm) for _ in range(2))
+        layers = [first, nn.PReLU(width), second]
+        if norm:
+            layers = [first, norm(width), nn.ReLU(), second, norm(width)]
+        self.layers = nn.Sequential(*layers)
 
     def forward(self, features):
         return features + self.layers(features)

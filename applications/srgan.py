@@ -28,6 +28,7 @@ from applications.common import (
     TrainConfig,
     UseConfig,
     Weight,
+    as_pixels,
     load_net,
     open_images,
     save_figures,
@@ -55,6 +56,7 @@ from machinery.figures import descriptors, psnr, swd
 from machinery.pictures import make_grid, to_pixels
 from machinery.processes import average_gradients, get_rank
 from machinery.run import Run
+from my_dataset import CELEBA_DIR
 
 Content = Annotated[str, one_of({"discriminator": "discriminator", "vgg": "vgg"})]
 
@@ -64,6 +66,7 @@ class Config(TrainConfig):
     """Learn to sharpen pictures, 4 times a side. With --input and --out-dir: sharpen yours (--input x
     --help tells more). Every constant can be edited in applications/srgan.py or given as a flag."""
 
+    data_dir: Free[Place] = CELEBA_DIR  # folder or .zip of images
     num_epochs: Free[Count] = 24  # times through all the images but the tenth that is kept apart
     mse_epochs: Count = 15  # of them the first, which make an SRResNet, by mean squared error alone
     batch_size: Count = 16  # images in one iteration (of each process, under torchrun)
@@ -261,7 +264,7 @@ def figures(first, second, truth, pixels):
     """
     small, real, rows = shrink(truth), finest(pixels), {}
     for name, enlarge in {"bicubic": bicubic, "SRResNet": first, "SRGAN": second}.items():
-        made = to_pixels(enlarged(enlarge, small)).permute(0, 2, 3, 1).numpy()
+        made = as_pixels(enlarged(enlarge, small))
         rows[name] = {"PSNR": psnr(made, pixels), f"SWD {SIDE}": swd(finest(made), real)[SIDE]}
     return rows
 

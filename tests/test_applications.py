@@ -14,9 +14,10 @@ from conftest import ROOT, assert_same_run, save_images
 from faults.test_sentences import contents, matches, rows
 from PIL import Image
 
-from applications import common, context_encoder, srgan
+from applications import common, context_encoder, cyclegan, pix2pix, srgan
 from common_tools import RunError, run_as_script
 from drawings.faces import draw_face
+from machinery.batches import FaceBatches
 from machinery.checkpoints import save_checkpoint
 from machinery.constants import saved_config
 from my_dataset import resize_and_crop
@@ -25,6 +26,8 @@ from my_dataset import resize_and_crop
 SMALL = {
     context_encoder: {"width": 4, "random_blocks": 0.5},
     srgan: {"width": 4, "blocks": 1, "mse_epochs": 1},
+    pix2pix: {"width": 4, "width_d": 4},
+    cyclegan: {"width": 4, "blocks": 1, "pool": 10},
 }
 
 
@@ -33,7 +36,9 @@ def name_of(application):
 
 
 def small_config(application, images, folder):
-    places = {"data_dir": images, "cache_dir": folder / "cache", "out_dir": folder / "runs"}
+    sources = ["data_a", "data_b"] if application is cyclegan else ["data_dir"]
+    places = dict.fromkeys(sources, images)
+    places |= {"cache_dir": folder / "cache", "out_dir": folder / "runs"}
     places = {name: str(path) for name, path in places.items()}
     sizes = {"batch_size": 8, "num_epochs": 2, "device": "cpu"}
     return application.Config(**places, **sizes | SMALL[application])
@@ -407,6 +412,242 @@ def no_network(weights):
     raise OSError("no network")
 
 
+# --- Pix2Pix
+
+
+def apart(images):
+    """The two faces of the fixture that are kept apart, as pixels: 40 x 48, and of 64 x 76 the middle."""
+    faces = [Image.open(path).resize((64, 76), 2) for path in sorted(images.iterdir())[-2:]]
+    return np.stack([np.asarray(face)[6:70] for face in faces])
+
+
+def made_by(net, pixels):
+    """What a net makes of images (N, 64, 64, 3), uint8, or of what lies in [-1, 1], as float."""
+    given = torch.tensor(pixels).permute(0, 3, 1, 2).float()
+    given = given / 127.5 - 1 if pixels.dtype == np.uint8 else given
+    with torch.no_grad():
+        return net.eval()(given).permute(0, 2, 3, 1).numpy()
+
+
+def to_bytes(images):
+    return np.round((images + 1) * 127.5).astype(np.uint8)
+
+
+def drawn_by_hand(pixels, strength):
+    """pencil(), written out again for one image (H, W, 3) with Pillow's gray values."""
+    gray = pixels.astype(float) @ [0.299, 0.587, 0.114] / 255 + 0.1
+    padded = np.pad(gray, 6, mode="reflect")
+    weight = [[np.exp(-(y * y + x * x) / 8) for x in range(-6, 7)] for y in range(-6, 7)]
+    weight /= np.sum(weight)
+    around = np.zeros_like(gray)
+    for y, x in itertools.product(range(13), range(13)):
+        around += weight[y, x] * padded[y : y + gray.shape[0], x : x + gray.shape[1]]
+    drawn = np.minimum(gray / around, 1) ** strength
+    return np.repeat(drawn[..., None], 3, axis=2) * 2 - 1
+
+
+def test_a_pencil_draws_what_is_darker_than_around():
+    face = np.asarray(draw_face(3).resize((64, 78)))
+    images = torch.tensor(face[None]).permute(0, 3, 1, 2) / 127.5 - 1
+    for strength in (2, 4):
+        drawn = pix2pix.pencil(images, strength)[0].permute(1, 2, 0).numpy()
+        assert np.allclose(drawn, drawn_by_hand(face, strength), atol=1e-4)
+    assert torch.allclose(
+        pix2pix.pencil(torch.full((1, 3, 20, 20), -0.9)), torch.ones(1, 3, 20, 20)
+    )
+
+
+def test_the_figures_of_pix2pix(images, tmp_path):
+    run = pix2pix.train(small_config(pix2pix, images, tmp_path))
+    kept = json.loads((run / "figures.json").read_text())
+    truth = apart(images)
+    sketches = np.stack([drawn_by_hand(face, 4) for face in truth])
+    checkpoint = torch.load(run / "checkpoint_1_epoch.pkl")
+    expected = {}
+    for name, key in {"L2 alone": "l2_model", "Pix2Pix": "g_ema_model"}.items():
+        weights = checkpoint[f"{key}_state_dict"]
+        net = pix2pix.u_net(4)
+        net.load_state_dict(weights)
+        made = to_bytes(made_by(net, sketches))
+        swd = pix2pix.swd(pix2pix.descriptors(made), pix2pix.descriptors(truth))
+        found = {"L1": abs(made.astype(float) - truth).mean(), "SWD": np.mean([*swd.values()])}
+        found |= {f"SWD {side}": swd[side] for side in (64, 32, 16)}
+        expected[name] = {key: pytest.approx(value, rel=0.02) for key, value in found.items()}
+    assert kept == {"images": 2, "figures": expected}
+
+
+@pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
+def test_pairs_are_learnt_in_either_direction(direction, tmp_path):
+    (tmp_path / "pairs").mkdir()
+    for number in range(20):
+        pair = Image.new("RGB", (50, 30), "red")
+        pair.paste("blue", (25, 0, 50, 30))
+        pair.save(tmp_path / f"pairs/{number:02d}.png")
+    config = small_config(pix2pix, tmp_path / "pairs", tmp_path)
+    config.direction, config.num_epochs = direction, 1
+    run = pix2pix.train(config)
+    for name, lines in {"real.png": (0, 1), "epoch_000.png": (0, 2)}.items():
+        picture = Image.open(run / name)
+        found = [picture.getpixel((30, 66 * row + 30)) for row in lines]
+        wanted = [(255, 0, 0), (0, 0, 255)]
+        assert found == (wanted if direction == "AtoB" else wanted[::-1])
+
+
+def test_a_step_of_pix2pix_written_out_again():
+    torch.manual_seed(0)
+    given, real = torch.rand(2, 3, 3, 64, 64, dtype=torch.float64) * 2 - 1
+    net, alone = (pix2pix.u_net(4).double() for _ in range(2))
+    d = pix2pix.patch_discriminator(6, 4, torch.nn.BatchNorm2d).double()
+    config = pix2pix.Config(bf16=False, l1=30)
+    optimizers = [torch.optim.SGD(each.parameters(), lr=0.0) for each in (net, d, alone)]
+    numbers = pix2pix.train_step(given, real, net, d, alone, optimizers, config)
+    made, by_alone = net(given), alone(given)
+    l1, l2 = (made - real).abs().mean(), ((by_alone - real) ** 2).mean()
+    p_real, p_made = (d(torch.cat([given, each], 1)).float().sigmoid() for each in (real, made))
+    assert p_real.shape == (3, 1, 14, 14)
+    adversarial, loss_d = -p_made.log().mean(), -(p_real.log() + (1 - p_made).log()).mean() / 2
+    expected = torch.stack([l1, adversarial, loss_d, l2, p_real.mean(), p_made.mean()])
+    assert torch.allclose(numbers, expected, rtol=1e-4)
+    for each, loss in [(net, adversarial + 30 * l1), (alone, l2)]:
+        gradient = torch.autograd.grad(loss, each.last.weight, retain_graph=True)[0]
+        assert torch.allclose(each.last.weight.grad, gradient, rtol=1e-3, atol=1e-8)
+
+
+def test_dropout_is_of_the_training_alone(tmp_path):
+    torch.manual_seed(0)
+    net, picture = pix2pix.u_net(4, dropout=0.5), rough_picture((70, 90))
+    once, again = (np.asarray(pix2pix.change_picture(net, picture)[1]) for _ in range(2))
+    assert (once == again).all() and net.training
+    images = torch.rand(2, 3, 64, 64)
+    assert not torch.equal(net(images), net(images))
+
+
+def test_a_photo_is_drawn_before_it_is_used(tmp_path):
+    net, photo = pix2pix.u_net(4), draw_face(1)
+    (sketch, made), (middle, other) = (
+        pix2pix.change_picture(net, photo, drawn) for drawn in (True, False)
+    )
+    again = np.asarray(pix2pix.change_picture(net, sketch)[1], int)
+    assert np.asarray(middle).std(axis=2).mean() > 5 and np.asarray(sketch).std(axis=2).max() == 0
+    assert abs(again - np.asarray(made)).max() <= 2  # Pillow rounds in between
+    assert (np.asarray(made) != np.asarray(other)).any()
+
+
+# --- CycleGAN
+
+
+def test_the_figures_of_cyclegan(tmp_path):
+    a = save_images(tmp_path / "a", 30, (64, 64))
+    (tmp_path / "b").mkdir()
+    for number in range(20):
+        rough_picture((64, 64), number).save(tmp_path / f"b/{number:02d}.png")
+    config = small_config(cyclegan, a, tmp_path)
+    config.data_b = str(tmp_path / "b")
+    run = cyclegan.train(config)
+    kept = json.loads((run / "figures.json").read_text())
+    given = {"AtoB": sorted(a.iterdir())[-3:-1], "BtoA": sorted((tmp_path / "b").iterdir())[-2:]}
+    given = {
+        way: np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+        for way, paths in given.items()
+    }
+    nets = common.load_net(cyclegan.Use(str(a), "", str(run)), "cyclegan", cyclegan.build)
+    expected = {}
+    for way, back in [("AtoB", "BtoA"), ("BtoA", "AtoB")]:
+        made = made_by(nets[way], given[way])
+        cycle = to_bytes(made_by(nets[back], made)).astype(float) - given[way]
+        for name, images in [(f"{way} before", given[way]), (way, to_bytes(made))]:
+            swd = cyclegan.swd(*map(cyclegan.descriptors, (images, given[back])))
+            expected[name] = {"SWD": pytest.approx(np.mean([*swd.values()]), rel=0.01)}
+            expected[name]["cycle"] = pytest.approx(
+                0 if "before" in name else abs(cycle).mean(), rel=0.01
+            )
+    for name, row in expected.items():
+        found = kept["figures"][name]
+        row |= {"eyes": found["eyes"], "mouth": found["mouth"]}
+        assert ("before" in name) == (found["eyes"] == found["mouth"] == 0)
+    assert kept == {"images": 2, "figures": expected}
+
+
+def test_how_far_eyes_and_mouth_have_moved():
+    faces = np.stack([np.asarray(draw_face(seed).resize((64, 78)))[7:71] for seed in range(8)])
+    faces = torch.tensor(faces).permute(0, 3, 1, 2) / 127.5 - 1
+    for down, right in [(0, 0), (1, 0), (-2, 3)]:
+        others = -0.5 * faces.roll((down, right), (2, 3)).flip(1) * -1 + 0.2  # of other colours
+        for window in (cyclegan.EYES, cyclegan.MOUTH):
+            assert abs(cyclegan.moved(faces, others, *window) - np.hypot(down, right)) < 0.2
+    assert cyclegan.moved(faces, faces.roll(1, 0), *cyclegan.MOUTH) > 1
+
+
+def test_the_pool_gives_earlier_images_every_other_time():
+    torch.manual_seed(0)
+    pool, images = cyclegan.Pool(6), torch.arange(400.0).view(100, 4, 1, 1, 1)
+    shown = []
+    for batch in images:
+        kept = batch.clone()
+        shown.append(pool.swap(batch))
+        assert torch.equal(batch, kept)
+    assert torch.equal(shown[0], images[0]) and torch.equal(shown[1], images[1])
+    ages = (images - torch.stack(shown)).flatten()[8:]
+    assert 0.4 < (ages > 0).float().mean() < 0.6 and (ages >= 0).all() and 5 < ages.max() < 100
+    other = cyclegan.Pool(6)
+    other.load_state_dict({key: value.clone() for key, value in pool.state_dict().items()})
+    torch.manual_seed(1)
+    first = pool.swap(images[0])
+    torch.manual_seed(1)
+    assert torch.equal(other.swap(images[0]), first)
+
+
+def test_an_epoch_of_two_sets_is_once_through_the_smaller():
+    sets = [np.full((count, 2, 2, 3), count, np.uint8) for count in (30, 9)]
+    sets = [FaceBatches(each, 4, 1, torch.device("cpu")) for each in sets]
+    data = cyclegan.Unpaired(*sets)
+    batches = list(data.epoch(0))
+    assert data.count == 9 and len(batches) == 2 and len(list(data.epoch(0, 4))) == 1
+    for a, b in batches:
+        assert (a * 127.5 + 127.5 == 30).all() and (b * 127.5 + 127.5).round().eq(9).all()
+
+
+def test_a_step_of_cyclegan_written_out_again():
+    torch.manual_seed(0)
+    a, b = torch.rand(2, 2, 3, 64, 64, dtype=torch.float64) * 2 - 1
+    nets = cyclegan.both_ways(4, 1).double()
+    ds = torch.nn.ModuleDict(
+        {way: cyclegan.patch_discriminator(3, 4, torch.nn.InstanceNorm2d) for way in nets}
+    ).double()
+    config = cyclegan.Config(bf16=False, cycle=7, identity=3)
+    optimizers = [torch.optim.SGD(each.parameters(), lr=0.0) for each in (nets, ds)]
+    pools = {way: cyclegan.Pool(50) for way in nets}
+    numbers = cyclegan.train_step(a, b, nets, ds, *optimizers, pools, config)
+    there, back = nets["AtoB"], nets["BtoA"]
+    made_b, made_a = there(a), back(b)
+    cycle = (back(made_b) - a).abs().mean() + (there(made_a) - b).abs().mean()
+    identity = (there(b) - b).abs().mean() + (back(a) - a).abs().mean()
+    fooled = ((ds["AtoB"](made_b) - 1) ** 2).mean() + ((ds["BtoA"](made_a) - 1) ** 2).mean()
+    real, fake = (ds["AtoB"](b), ds["BtoA"](a)), (ds["AtoB"](made_b), ds["BtoA"](made_a))
+    loss_d = sum(((r - 1) ** 2).mean() / 2 + (f**2).mean() / 2 for r, f in zip(real, fake))
+    judged = [(one.mean() + other.mean()) / 2 for one, other in (real, fake)]
+    expected = torch.stack([fooled, cycle, identity, loss_d, *judged])
+    assert torch.allclose(numbers, expected.to(numbers.dtype), rtol=1e-4, atol=1e-6)
+    loss = fooled + 7 * cycle + 3 * identity
+    for net in (there, back):
+        gradient = torch.autograd.grad(loss, net[-2].weight, retain_graph=True)[0]
+        assert torch.allclose(net[-2].weight.grad, gradient, rtol=1e-3, atol=1e-8)
+
+
+def test_the_rate_of_cyclegan_falls_to_nothing(images, tmp_path, monkeypatch):
+    rates, step = [], cyclegan.train_step
+
+    def watched(*arguments):
+        rates.append(round(float(arguments[4].param_groups[0]["lr"] / 0.0004), 3))
+        return step(*arguments)
+
+    monkeypatch.setattr(cyclegan, "train_step", watched)
+    config = small_config(cyclegan, images, tmp_path)
+    config.num_epochs, config.batch_size = 4, 24
+    cyclegan.train(config)
+    assert rates == [1, 1, 1, 0.5]
+
+
 # --- sentences
 
 # As in faults/test_sentences.py: a command, and the sentence that ends it or, in NOTES, is printed.
@@ -451,6 +692,16 @@ srgan.py --input large --out-dir new3 --path-checkpoint srgan.pkl
     none of the pictures of input large could be used; name others.
 srgan.py --input photos --out-dir out
     weights.pkl is of another net than applications.srgan has; name a run or a file of it.
+pix2pix.py --data-dir many --direction AtoB
+    000.png of .../many is 40 x 48 pixels, no pair of pictures side by side; name a folder of pairs, or leave direction at sketch.
+pix2pix.py --direction up
+    direction is up; it must be sketch, AtoB or BtoA.
+cyclegan.py --data-b few
+    few gives 9 images; a tenth of them is kept apart, so add some until they are 10 or more.
+cyclegan.py --data-a many --data-b photos --out-dir photos/runs
+    out_dir photos/runs lies in data_b photos, so the next run would train on the pictures of this one; name another place for one of them.
+cyclegan.py --data-a missing --data-b many
+    data_a missing does not exist; name a folder or .zip of images.
 srgan.py --content edges
     content is edges; it must be discriminator or vgg.
 srgan.py --content vgg
@@ -469,6 +720,8 @@ context_encoder.py --input photos --out-dir out5 --mask white.png
     Passed over 000.png: no square of it has all of the hole in it; use a smaller mask.
 srgan.py --input mixed --out-dir out6 --path-checkpoint srgan.pkl
     Passed over large.png: it has 4,002,000 pixels; of more than 4 million make a part.
+cyclegan.py --data-b many
+    No CelebA at data/img_align_celeba or data/img_align_celeba.zip; going on with generated faces.
 context_encoder.py --data-dir many
     On 1 images that were not trained on (log_gan/context_encoder/run1/figures.json):
 """
@@ -510,6 +763,7 @@ def run_in(folder, monkeypatch, capsys, command):
     monkeypatch.setattr(sys, "argv", [script, *flags])
     monkeypatch.setattr(common, "RELEASED", Path("nowhere"))
     monkeypatch.setattr("torchvision.models.vgg19", no_network)
+    monkeypatch.setattr(cyclegan, "draw_noise", lambda *_, seed: [torch.randn(10, 100, 1, 1)])
     code = 0
     try:
         run_as_script(MAINS[script])
