@@ -41,10 +41,10 @@ from machinery.pictures import make_grid, save_animation, to_pictures
 from my_dataset import MAX_FILE
 from sampling import (
     RELEASED,
-    SUFFIXES,
     find_checkpoint,
     find_net,
     generate,
+    is_weights,
     latent_loop,
     load_generator,
 )
@@ -76,7 +76,7 @@ def checkpoints(named):
     """From a short name to the path of each checkpoint to choose: the one named, those of all runs,
     the newest first, and the released ones. None of them is opened."""
     paths = [path for run in trained_runs(RUNS) for path in reversed(checkpoint_paths(run))]
-    paths += sorted(path for path in RELEASED.glob("*") if path.suffix in SUFFIXES)
+    paths += sorted(filter(is_weights, RELEASED.glob("*")))
     once = {Path(path).resolve(): str(path) for path in reversed([named, *paths])}
     return [(str(Path(*Path(path).parts[-2:])), path) for path in reversed(once.values())]
 

@@ -64,6 +64,17 @@ def resize_and_crop(image, image_size):
     short = min(image.size)
     width, height = (int(image_size * side / short) for side in image.size)
     left, top = round((width - image_size) / 2), round((height - image_size) / 2)
+    if (
+        max(width, height) > 100 * image_size
+    ):  # a line, which has no room in memory when it is resized
+        right, bottom = (left + image_size) * image.width, (top + image_size) * image.height
+        box = (
+            left * image.width / width,
+            top * image.height / height,
+            right / width,
+            bottom / height,
+        )
+        return image.resize((image_size, image_size), Image.Resampling.BILINEAR, box=box)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     return image.crop((left, top, left + image_size, top + image_size))
 
@@ -319,6 +330,9 @@ def load_faces(
         count = len(images) + len(bad)
         found = f"{len(bad)} of {count} images in {data_dir} cannot be read: {listed(bad)}"
         if not skip_bad_images:
-            raise RunError(f"{found}; remove them, or leave them out with --skip-bad-images.")
+            raise RunError(
+                f"{found}; mend them or, for a new run, remove them or leave them out with "
+                "--skip-bad-images."
+            )
         print(f"{found}; going on without them.", flush=True)
     return images, about["fingerprint"]

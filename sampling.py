@@ -41,7 +41,7 @@ def find_place(path):
         if RELEASED.exists() and RELEASED.samefile(path):
             weights = released(path)
         else:
-            weights = sorted(each for each in Path(path).iterdir() if each.suffix in SUFFIXES)
+            weights = sorted(filter(is_weights, Path(path).iterdir()))
         if len(weights) > 1:
             names = few([each.name for each in weights])
             raise RunError(
@@ -56,6 +56,11 @@ def find_place(path):
         f"neither a run in {RUNS} nor {RELEASED.name} has a checkpoint; train one with python "
         "gan_demo.py, or name a file with --path-checkpoint."
     )
+
+
+def is_weights(path):
+    """Whether a file's name is one of weights, and not hidden, as those that a Mac leaves in a zip."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def released(folder=None):

@@ -45,7 +45,7 @@ def load_file(path):
         raise RunError(f"checkpoint {path} does not exist; name a file or a folder.")
     open(path, "rb").close()  # raises OSError where it may not be read, which is no damage
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             checkpoint = load_safetensors(path)
         else:
             check_archive(path)

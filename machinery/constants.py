@@ -16,6 +16,7 @@ from inspect import get_annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
+import numpy as np
 import tyro
 
 from machinery.checkpoints import checkpoint_paths, trained_runs
@@ -99,6 +100,9 @@ def check_ranges(config):
             setattr(config, name, value)
         if kind is str and isinstance(value, str) and value.startswith("~"):
             value = os.path.expanduser(value)
+            setattr(config, name, value)
+        if isinstance(value, np.generic):
+            value = value.item()
             setattr(config, name, value)
         if kind in TYPES:
             fits = isinstance(value, (int, float) if kind is float else kind)

@@ -42,7 +42,10 @@ def cut_metrics(folder, metrics, place):
     if not path.exists():
         return
     try:
-        head, *rows = [line.split(",") for line in path.read_text().splitlines()]
+        text = path.read_text()
+        head, *rows = [line.split(",") for line in text.splitlines()]
+        if rows and not text.endswith("\n") and len(rows[-1]) < len(head):
+            rows.pop()  # the disk was full in the middle of it
         rows = {(int(row[0]), int(row[1])): row for row in rows}
         rows = [row for number, row in sorted(rows.items()) if number < place]
         numbers = [[float(value) for value in row] for row in rows]

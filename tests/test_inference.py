@@ -346,10 +346,11 @@ def test_a_run_folder_gives_its_newest_checkpoint(trained, tmp_path, call):
     assert np.array_equal(picture, grid_of(trained))
 
 
-@pytest.mark.parametrize("name", ["celeba.pkl", "pytorch_model.bin", "model_best.pth.tar"])
+@pytest.mark.parametrize("name", ["celeba.pkl", "pytorch_model.bin", "model_best.pth.tar", "G.PTH"])
 def test_a_folder_gives_the_one_file_of_weights_in_it(trained, tmp_path, call, name):
     save_checkpoint(FORMATS["netG and netD"](trained), tmp_path / "released" / name)
     (tmp_path / "released/README.md").touch()
+    (tmp_path / f"released/._{name}").write_bytes(b"what a Mac leaves in a zip")
     assert call(run_main, "--path-checkpoint", tmp_path / "released", "--num-img", "4")[0] == 0
     picture = np.asarray(Image.open(tmp_path / "samples/sample1/faces.png"))
     assert np.array_equal(picture, grid_of(trained))

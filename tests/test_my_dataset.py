@@ -16,7 +16,14 @@ from torch.utils.data import DataLoader
 from common_tools import RunError
 from machinery import packing, processes
 from machinery.batches import FaceBatches, to_images
-from my_dataset import CelebADataset, face_transform, find_images, load_faces
+from my_dataset import (
+    CelebADataset,
+    face_transform,
+    find_images,
+    load_faces,
+    resize_and_crop,
+    resize_pair,
+)
 
 
 def zip_folder(folder, path):
@@ -314,6 +321,40 @@ def test_corrupt_images_are_named_or_left_out(tmp_path, capsys, monkeypatch):
         for name in ("000.jpg", "002.jpg"):
             (folder / name).write_bytes(b"")
         load_faces(folder, tmp_path / "cache", 32, skip_bad_images=True)
+
+
+@pytest.mark.parametrize("size", [(3201, 1), (1, 9000), (40_000, 7), (6423, 64)])
+def test_a_line_is_cropped_to_the_same_pixels(size):
+    image = noise(size)
+    whole = face_transform(64)(image)
+    cropped = face_transform(64).transforms[2:]
+    found = cropped[1](cropped[0](resize_and_crop(image, 64)))
+    assert (whole - found).abs().max() < 1.5 * 2 / 255  # rounded in other places
+
+
+def test_a_line_takes_little_memory(monkeypatch):
+    sizes, resize = [], Image.Image.resize
+    monkeypatch.setattr(
+        Image.Image,
+        "resize",
+        lambda self, size, *a, **k: sizes.append(size) or resize(self, size, *a, **k),
+    )
+    assert resize_and_crop(Image.new("RGB", (1, 10_000_000)), 64).size == (64, 64)
+    assert sizes == [(64, 64)]
+
+
+def test_a_pair_is_its_halves():
+    pair = noise((100, 60))
+    halves = pair.crop((0, 0, 50, 60)), pair.crop((50, 0, 100, 60))
+    found = resize_pair(pair, 32)
+    for half, pixels in zip(halves, (found[..., :3], found[..., 3:])):
+        expected = np.asarray(half.resize((32, 32), Image.Resampling.BILINEAR), int)
+        assert abs(expected - pixels)[:, 2:-2].max() <= 1  # at the seam it sees the other one
+
+
+def noise(size):
+    pixels = np.random.default_rng(1).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
 
 
 # Each image of these is of one value: its own number.

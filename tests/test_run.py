@@ -11,6 +11,7 @@ import threading
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import RANDOM, ROOT, assert_same_run, run_script, save_images, states
@@ -136,6 +137,13 @@ def test_in_a_notebook_a_path_may_be_a_path(tiny, images):
     for value in ("3", 2.5, True):
         with pytest.raises(RunError, match=f"walk is {value!r}; it must be a whole number"):
             sample(gan_inference.Config(path_checkpoint=again, walk=value))
+
+
+def test_numbers_may_be_numpys(tiny):
+    run = train(tiny(num_epochs=np.int64(1), lr=np.float32(1e-4), horizontal_flip=np.bool_(True)))
+    saved = json.loads((run / "config.json").read_text())
+    kept = [saved[name] for name in ("num_epochs", "lr", "horizontal_flip")]
+    assert kept == [1, float(np.float32(1e-4)), True]
 
 
 @POSIX
@@ -331,6 +339,17 @@ def test_metrics_that_begin_late_or_lack_something_go_on(tiny, capsys, change):
     new = [(str(epoch), str(iteration)) for epoch in (2, 3) for iteration in range(3)]
     assert places == [tuple(row.split(",")[:2]) for row in kept] + new
     assert len({len(row.split(",")) for row in path.read_text().splitlines()}) == 1
+
+
+@pytest.mark.parametrize("left", ["1", "2,", "1,1", "2,1", "2,3,0.5"])
+def test_a_row_that_a_full_disk_cut_short_is_no_row(tiny, capsys, left):
+    run = train(tiny(num_epochs=2))
+    rows = (run / "metrics.csv").read_text()
+    (run / "metrics.csv").write_text(rows + left)
+    train(replace(saved_config(str(run)), num_epochs=3))
+    assert not (run / "metrics_1.csv").exists() and "metrics" not in capsys.readouterr().out
+    went_on = (run / "metrics.csv").read_text()
+    assert went_on.startswith(rows) and len(went_on.splitlines()) == 10
 
 
 def test_a_run_in_the_users_folder_goes_on(tiny, tmp_path, monkeypatch):

@@ -70,11 +70,11 @@ gan_demo.py --data-dir phone
 gan_demo.py --data-dir images  # it may not be read
     data_dir images cannot be opened (Permission denied); allow it to be read or name another.
 gan_demo.py --data-dir disk  # its lost+found may not be read
-    1 of 9 images in disk cannot be read: 1 folder that cannot be opened (lost+found/); remove them, or leave them out with --skip-bad-images.
+    1 of 9 images in disk cannot be read: 1 folder that cannot be opened (lost+found/); mend them or, for a new run, remove them or leave them out with --skip-bad-images.
 gan_demo.py --data-dir broken.zip
     data_dir broken.zip cannot be opened as a zip (File is not a zip file); download it again, or name a folder or another .zip.
 gan_demo.py --data-dir damaged
-    3 of 11 images in damaged cannot be read: 2 of an unknown format (a page.png, broken.jpg), 1 cut short (cut.png); remove them, or leave them out with --skip-bad-images.
+    3 of 11 images in damaged cannot be read: 2 of an unknown format (a page.png, broken.jpg), 1 cut short (cut.png); mend them or, for a new run, remove them or leave them out with --skip-bad-images.
 gan_demo.py --data-dir all_damaged --skip-bad-images
     none of the images in all_damaged can be read: 1 of an unknown format (broken.jpg); name others.
 gan_demo.py --data-dir images --batch-size 27
@@ -232,7 +232,7 @@ gan_evaluate.py --path-checkpoint text.pkl
 gan_evaluate.py --path-checkpoint half_a_config
     half_a_config/config.json does not tell which images its run was trained on; name some with --data-dir.
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir damaged
-    3 of 11 images in damaged cannot be read: 2 of an unknown format (a page.png, broken.jpg), 1 cut short (cut.png); remove them, or leave them out with --skip-bad-images.
+    3 of 11 images in damaged cannot be read: 2 of an unknown format (a page.png, broken.jpg), 1 cut short (cut.png); mend them or, for a new run, remove them or leave them out with --skip-bad-images.
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --inception --inception-weights missing.pth
     the weights of Inception cannot be loaded from missing.pth ([Errno 2] No such file or directory: 'missing.pth'); get https://github.com/...pth and name the file with --inception-weights.
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --inception --inception-weights weights.pkl
