@@ -74,7 +74,7 @@ class Config(TrainConfig):
     blocks: Count = 8  # residual blocks in it
     lr: Rate = 0.0005  # learning rate of the net's Adam; a fifth of it after the first epochs
     lr_d: Rate = 0.0002  # and of the discriminator's
-    adversarial: Weight = 0.001  # weight of the adversarial loss, beside 1 for the squared error
+    adversarial: Weight = 0.01  # weight of the adversarial loss, beside 1 for the squared error
     content: Content = "discriminator"  # whose features are to be like the truth's; or vgg
     content_weight: Weight = 0.02  # weight of the squared error of these features
     ema_decay: Below1 = 0.999  # of the moving average of the net's weights, which is what is used

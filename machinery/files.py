@@ -24,6 +24,11 @@ def writing(path):
             raise RunError(
                 f"{path} could not be written: {there} is a file; name a new folder."
             ) from error
+        if isinstance(error, FileNotFoundError) and not Path(path).parent.exists():
+            raise RunError(
+                f"{path} could not be written: {Path(path).parent} was moved or deleted meanwhile; a "
+                "run that was moved goes on with --resume and its new place."
+            ) from error
         raise RunError(
             f"{path} could not be written ({error.strerror or error}); what was saved before "
             "is intact: free some space or choose another folder, and run again or resume."

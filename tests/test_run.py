@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -339,6 +340,23 @@ def test_metrics_that_begin_late_or_lack_something_go_on(tiny, capsys, change):
     new = [(str(epoch), str(iteration)) for epoch in (2, 3) for iteration in range(3)]
     assert places == [tuple(row.split(",")[:2]) for row in kept] + new
     assert len({len(row.split(",")) for row in path.read_text().splitlines()}) == 1
+
+
+@pytest.mark.parametrize("go", [shutil.rmtree, lambda run: run.rename(run.with_name("moved"))])
+def test_a_run_that_is_taken_away_while_it_trains_says_so(tiny, monkeypatch, go):
+    config, step = tiny(), gan_demo.train_step
+
+    def and_gone(*arguments):
+        for run in Path(config.out_dir).glob("run*"):
+            go(run)
+        return step(*arguments)
+
+    monkeypatch.setattr(gan_demo, "train_step", and_gone)
+    gone = (
+        r"run1/metrics.csv could not be written: .*run1 was moved or deleted meanwhile; a run that"
+    )
+    with pytest.raises(RunError, match=gone):
+        train(config)
 
 
 @pytest.mark.parametrize("left", ["1", "2,", "1,1", "2,1", "2,3,0.5"])
