@@ -129,8 +129,15 @@ def save_faces(blocks, count, folder):
     folder = Path(folder)
 
     def save(number, picture):
-        with open(folder / f"{number:06d}.png", "xb") as file:  # never over another's
-            picture.save(file, format="PNG", compress_level=1)  # 3 % larger, 30 % sooner
+        path = folder / f"{number:06d}.png"
+        try:
+            with open(path, "xb") as file:
+                picture.save(file, format="PNG", compress_level=1)  # 3 % larger, 30 % sooner
+        except FileExistsError:  # another's
+            raise
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
 
     bar = tqdm(total=count, unit=" images", disable=None)
     with writing(folder), bar, ThreadPoolExecutor(os.cpu_count()) as encoders:

@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, and folders that are never written over."""
 
+import errno
 import glob
 import os
 import re
@@ -29,9 +30,10 @@ def writing(path):
                 f"{path} could not be written: {Path(path).parent} was moved or deleted meanwhile; a "
                 "run that was moved goes on with --resume and its new place."
             ) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise RunError(
             f"{path} could not be written ({error.strerror or error}); what was saved before "
-            "is intact: free some space or choose another folder, and run again or resume."
+            f"is intact: {'free some space or ' * full}choose another folder, and run again or resume."
         ) from error
 
 

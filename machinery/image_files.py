@@ -16,6 +16,7 @@ EXTENSIONS = {
 }
 OTHER_EXTENSIONS = {
     *(".avif", ".heic", ".heif", ".jxl", ".jp2", ".tga", ".psd", ".xcf", ".svg", ".exr"),
+    *(".pbm", ".pnm", ".pcx", ".dib", ".ico", ".apng"),
     *(".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"),
 }
 FACES_TABLE, OVERVIEW = "faces.csv", "overview.png"  # what align_faces.py writes beside its faces

@@ -548,7 +548,27 @@ def test_two_calls_never_write_over_each_others_faces(trained, tmp_path, call, m
     flags = ["--path-checkpoint", tmp_path / "g.pkl", "--save-images", faces, "--num-img", 3]
     code, error = call(run_main, *flags)
     assert code == 2 and "faces could not be written (File exists)" in error
+    assert "free some space" not in error
     assert (faces / "000001.png").read_bytes() == b"of another call"
+
+
+def test_a_full_disk_leaves_no_broken_faces(trained, tmp_path, call, monkeypatch):
+    save_checkpoint({"g_model_state_dict": trained.state_dict(), "epoch": 0}, tmp_path / "g.pkl")
+    saved, save = [], Image.Image.save
+
+    def with_room_for_three(self, file, **options):
+        saved.append(file)
+        if len(saved) > 3:
+            file.write(b"the beginning")
+            raise OSError(28, "No space left on device")
+        save(self, file, **options)
+
+    monkeypatch.setattr(Image.Image, "save", with_room_for_three)
+    faces = ["--save-images", tmp_path / "faces", "--num-img", 70]
+    code, error = call(run_main, "--path-checkpoint", tmp_path / "g.pkl", *faces)
+    assert code == 2 and "free some space or choose another folder" in error
+    kept = list((tmp_path / "faces").iterdir())
+    assert len(kept) == 3 and all(Image.open(path).size == (64, 64) for path in kept)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
