@@ -77,8 +77,8 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
     count = min(config.num_img, len(images) // 2)
     if count < 8:
         raise RunError(
-            f"num_img is {count} (half of the {len(images)} images of {data_dir}, at most); it "
-            "must be 8 or more."
+            f"num_img is {config.num_img}, and {data_dir} gives {len(images)} images; 8 or more and "
+            "twice as many are needed."
         )
     order = np.random.default_rng(config.seed).permutation(len(images))
     real, others = images[order[:count]], images[order[count : 2 * count]]

@@ -111,7 +111,7 @@ def search(generator, photo, discriminator=None, steps=60, starts=4, seed=1):
     photo = photo.to(device)
     with torch.no_grad():
         wanted = looks(photo)
-        scales = [view.abs().mean() for view in wanted]
+        scales = [view.abs().mean().clamp(min=1e-3) for view in wanted]
 
     def loss(noise):
         parts = zip(looks(generator(noise)), wanted, scales)

@@ -76,10 +76,10 @@ class Config(TrainConfig):
     num_epochs: Free[Count] = (
         16  # times through the smaller of both, but the tenth that is kept apart
     )
-    batch_size: Count = 4  # images of each kind in one iteration (of each process, under torchrun)
+    batch_size: Count = 2  # images of each kind in one iteration (of each process, under torchrun)
     width: Count = 24  # channels of the nets' first layers
     blocks: Count = 4  # residual blocks in a generator
-    lr: Rate = 0.0004  # learning rate of Adam; in the second half of the epochs it falls to 0
+    lr: Rate = 0.0003  # learning rate of Adam; in the second half of the epochs it falls to 0
     cycle: Weight = (
         10  # weight of the absolute error of there and back, beside 1 for the adversarial loss
     )

@@ -67,7 +67,7 @@ def choose_device(name="auto"):
     if in_job() and name == "cuda":
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
-        torch.zeros(1, device=name)
+        torch.zeros(1, device=name).item()  # which one that only knows shapes has not
     except Exception as error:  # each kind of device has its own for not being there
         reason = str(error).splitlines()[0].partition(". ")[0][:200]
         raise RunError(f"device {name} cannot be used here ({reason}); try cpu.") from error

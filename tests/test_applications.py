@@ -638,7 +638,7 @@ def test_the_rate_of_cyclegan_falls_to_nothing(images, tmp_path, monkeypatch):
     rates, step = [], cyclegan.train_step
 
     def watched(*arguments):
-        rates.append(round(float(arguments[4].param_groups[0]["lr"] / 0.0004), 3))
+        rates.append(round(float(arguments[4].param_groups[0]["lr"] / 0.0003), 3))
         return step(*arguments)
 
     monkeypatch.setattr(cyclegan, "train_step", watched)

@@ -99,6 +99,12 @@ def test_batchnorm_decides_what_changes_most(generator):
     assert directions(generator, count=1).flatten().abs().argmax() == 2
 
 
+def test_a_photo_that_is_all_gray_from_afar_gives_a_face(generator):
+    board = (torch.arange(32)[:, None] + torch.arange(32)) % 2 * 2.0 - 1
+    *_, (_, noise) = search(generator, board.expand(1, 3, -1, -1), steps=3)
+    assert noise.isfinite().all()
+
+
 @pytest.mark.parametrize("with_discriminator", [False, True])
 def test_a_drawn_face_is_found(generator, with_discriminator):
     torch.manual_seed(1)

@@ -57,6 +57,8 @@ gan_demo.py --nc 2
     nc is 2; it must be 1 (gray) or 3 (RGB).
 gan_demo.py --diffaugment colour
     diffaugment is colour; it must be empty, or of color, translation, cutout, shift with commas between.
+gan_demo.py --device meta
+    device meta cannot be used here (...); try cpu.
 gan_demo.py --device cuda:99
     device cuda:99 cannot be used here (...); try cpu.
 gan_evaluate.py --vgg-weights vgg16.pth
@@ -98,7 +100,7 @@ gan_demo.py --resume diverging  # the loss becomes infinite
 gan_demo.py --data-dir images  # another one trains in this process
     another run is being trained in this process; wait for its end, or train in another one.
 gan_demo.py --data-dir images --nz 1000000000000
-    there is not enough memory for this; lower batch_size, or image_size, nz, ngf and ndf of a new run.
+    there is not enough memory for this; lower batch_size or num_img, or image_size, nz, ngf and ndf of a new run.
 gan_demo.py --data-dir images/forbidden/faces  # a folder above it may not be entered
     images/forbidden/faces cannot be used (Permission denied); allow it to be read and written, or name another place.
 gan_demo.py --resume with_a_folder  # its metrics.csv is a folder
@@ -144,7 +146,7 @@ gan_demo.py --resume of_another_net
 gan_demo.py --resume half_a_config
     half_a_config is no run to go on with: its config.json cannot be read (...).
 gan_demo.py --resume of_changed_images
-    the images in images are not those that of_changed_images was trained on; bring those back or start a new run.
+    the images in images are not those that of_changed_images was trained on; bring those back, name their place with data_dir, or start a new run.
 gan_inference.py --num-img 0
     num_img is 0; it must be 1 or more.
 gan_inference.py --seed -1
@@ -224,7 +226,7 @@ gan_inference.py --path-checkpoint weights.pkl --save-images images/000.png/face
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --seed -1
     seed is -1; it must be from 0 to 2**32 - 1.
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --num-img 3
-    num_img is 3 (half of the 26 images of images, at most); it must be 8 or more.
+    num_img is 3, and images gives 26 images; 8 or more and twice as many are needed.
 gan_evaluate.py --path-checkpoint images
     images has no checkpoint in it; name another folder.
 gan_evaluate.py --path-checkpoint text.pkl
