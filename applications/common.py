@@ -31,7 +31,7 @@ from machinery.files import atomic_write, writing
 from machinery.image_files import EXTENSIONS, counts, ending
 from machinery.pictures import make_grid, save_picture
 from machinery.processes import get_rank
-from my_dataset import CELEBA_DIR, CelebADataset, find_apart, load_faces
+from my_dataset import CELEBA_DIR, CELEBA_PAGE, CelebADataset, find_apart, load_faces
 
 Weight = Annotated[float, Range("0 or more", lambda weight: weight >= 0)]
 SIDE = 64  # pixels a side of the images that all applications learn from
@@ -95,6 +95,29 @@ def open_images(config, device):
     return learnt, images[-apart:], replace(config, data_dir=os.path.abspath(source))
 
 
+def read_attributes(path, files):
+    """The names in a file of CelebA's attributes (list_attr_celeba.txt), and whether each of these
+    images has them, bool (N, k).
+
+    It has a line with a count, one with the names, and for each image one with its file name and a 1
+    or a -1 for each. files: paths of images. Raises RunError where it is not so, or lacks an image.
+    """
+    try:
+        _, names, *rows = Path(path).read_text("utf-8").splitlines()
+        names, rows = names.split(), [row.split() for row in rows if row.strip()]
+        known = {name: row for name, *row in rows}
+        values = [known[Path(file).name] for file in files]
+        if any(len(row) != len(names) or not {*row} <= {"1", "-1"} for row in values):
+            raise ValueError("not as many 1 and -1 in each row as there are names")
+    except (OSError, ValueError, KeyError) as error:
+        reason = f"no row for {error}" if isinstance(error, KeyError) else error
+        raise RunError(
+            f"attributes_file {path} does not tell the attributes of the images ({reason}); name CelebA's "
+            f"list_attr_celeba.txt, which is at {CELEBA_PAGE}, or one like it."
+        ) from error
+    return names, np.array(values) == "1"
+
+
 # --- figures of a run
 
 
@@ -132,7 +155,7 @@ def load_net(config, name, build):
         with torch.device("meta"):  # sizes without numbers: strangers' files may claim any
             net = build(weights)
         net.load_state_dict(weights, assign=True)
-    except (KeyError, IndexError, RuntimeError) as error:
+    except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
         raise RunError(
             f"{path} is of another net than applications.{name} has; name a run or a file of it."
         ) from error
@@ -148,11 +171,7 @@ def use_on_pictures(config, change):
     Returns the paths of what was written. Raises RunError where out_dir has files in it or cannot be
     written, and where there is no picture left.
     """
-    folder, dataset = Path(config.out_dir), open_pictures(config.input)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise RunError(f"out_dir {folder} has files in it already; name a new folder.")
+    dataset, folder = open_pictures(config.input), new_folder(config.out_dir)
     paths, tiles, taken = [], [], {OVERVIEW}
     for name in dataset.names:
         try:
@@ -173,6 +192,16 @@ def use_on_pictures(config, change):
     save_picture(above(np.stack(tiles)), folder / OVERVIEW)
     print(f"{len(paths)} written to {quoted(folder)}; inputs above outputs: {folder / OVERVIEW}")
     return [*paths, folder / OVERVIEW]
+
+
+def new_folder(path):
+    """The folder, made if need be. Raises RunError where it has files in it or cannot be written."""
+    folder = Path(path)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise RunError(f"out_dir {folder} has files in it already; name a new folder.")
+    return folder
 
 
 def tile(picture):
