@@ -273,7 +273,9 @@ def train(config: Config) -> Path:
     parts = {"g_model": net, "d_model": discriminator, "g_ema_model": average.net}
     parts |= {"g_optimizer": optimizer_g, "d_optimizer": optimizer_d, "e_optimizer": optimizer_e}
     nets = hair_of(names).to(device), net, discriminator, (optimizer_g, optimizer_d, optimizer_e)
-    noise = torch.randn(ROWS, config.nz).to(device)  # for the pictures, as long as none is encoded
+    noise = torch.randn(len(truth[:ROWS]), config.nz).to(
+        device
+    )  # for the pictures, as long as none is encoded
 
     with Run(config, parts, METRICS, data) as run:
         run.save_picture("real.png", lambda: make_grid(to_images(torch.tensor(data.images[:64]))))
