@@ -155,7 +155,7 @@ def load_net(config, name, build):
         with torch.device("meta"):  # sizes without numbers: strangers' files may claim any
             net = build(weights)
         net.load_state_dict(weights, assign=True)
-    except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+    except (LookupError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         raise RunError(
             f"{path} is of another net than applications.{name} has; name a run or a file of it."
         ) from error

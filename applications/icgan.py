@@ -1,11 +1,11 @@
 """Hair colour, glasses and the like on demand: IcGAN (Perarnau et al. 2016, arXiv:1611.06355).
 
-python -m applications.icgan                          # train; CelebA if it is there, else drawn faces
+python -m applications.icgan                         # train; CelebA if it is there, else drawn faces
 python -m applications.icgan --data-dir my_faces.zip --attributes-file my_attributes.txt
-python -m applications.icgan --resume latest          # go on with an interrupted run
+python -m applications.icgan --resume latest         # go on with an interrupted run
 python -m applications.icgan --input photo.jpg --out-dir changed --set Eyeglasses=1 Blond_Hair=1
-python -m applications.icgan --input noise --out-dir faces   # faces of nobody, changed in all ways
-python -m applications.icgan --help                   # every constant below is also a flag
+python -m applications.icgan --input noise --out-dir faces  # faces of nobody, changed in all ways
+python -m applications.icgan --help                  # every constant below is also a flag
 """
 
 import signal
@@ -70,8 +70,8 @@ ROWS = 8  # faces in a picture of an epoch, or in a grid
 
 @dataclass
 class Config(TrainConfig):
-    """Learn to change attributes of faces. With --input and --out-dir: change yours (--input x --help
-    tells more). Every constant can be edited in applications/icgan.py or given as a flag."""
+    """Learn to change attributes of faces. With --input and --out-dir: change yours (--input x
+    --help tells more). Every constant can be edited in applications/icgan.py or given as a flag."""
 
     attributes_file: Free[Place] = "data/list_attr_celeba.txt"  # CelebA's, for data_dir's images
     attributes: str = NINE  # what to learn: names in that file, with commas between
@@ -94,8 +94,8 @@ class Config(TrainConfig):
 
 @dataclass
 class Use(UseConfig):
-    """Change attributes of faces. The middle square of each picture is encoded, and drawn anew with 64
-    x 64 pixels."""
+    """Change attributes of faces: the middle square of each picture is encoded, and drawn anew with
+    64 x 64 pixels."""
 
     input: Place  # a picture, or a folder of them; or noise: a grid of new faces, a change a column
     set: tuple[str, ...] = ()  # what to change, such as Eyeglasses=1 Smiling=0; all else stays
@@ -117,29 +117,22 @@ METRICS = {
 class IcGAN(nn.Module):
     """The nets that are used: a generator, and the encoders of its noise z and its attributes y.
 
-    names: of the attributes; kept with the weights, so that a file of them tells what it can change.
+    names: of the attributes; kept with the weights, so that their file tells what can be changed.
     """
 
     def __init__(self, names, nz, ngf, width):
         super().__init__()
+        self.attributes, self.nz = names, nz
         count, letters = len(names), list(",".join(names).encode())
         self.register_buffer("names", torch.tensor(letters, dtype=torch.uint8))
         self.generator = Generator(nz + count, ngf)
         self.encoders = nn.ModuleDict({"z": encoder(width, nz), "y": encoder(width, count, 0.3)})
 
-    @property
-    def attributes(self):
-        return bytes(self.names.tolist()).decode().split(",")
-
-    @property
-    def nz(self):
-        return self.encoders["z"][-2].out_channels
-
     def forward(self, codes):
         return self.generator(codes)
 
     def encode(self, images):
-        """Images (N, 3, 64, 64) in [-1, 1] -> their noise (N, nz) and attributes (N, k), -1 or 1."""
+        """Images (N, 3, 64, 64) in [-1, 1] -> noise (N, nz) and attributes (N, k), -1 or 1."""
         told = self.encoders["y"](images)
         return self.encoders["z"](images), (told > 0) * 2.0 - 1
 
@@ -166,34 +159,35 @@ def join(noise, attributes):
 
 
 def judge(discriminator, images, attributes):
-    """D's logits, float32: it sees the attributes as constant maps beside the three of the colors."""
+    """D's logits, float32: it sees the attributes as constant maps beside the images' three."""
     maps = attributes[..., None, None].expand(-1, -1, SIDE, SIDE)
     return discriminator(torch.cat([augment(images, "shift"), maps], 1), logits=True).float()
 
 
-def changed(attributes, chosen, values, hair):
-    """Attributes (N, k), those chosen set to their values; a hair colour that is put on takes the place
-    of the other ones.
+def changed(attributes, chosen, values, names):
+    """Attributes (N, k), those chosen set to their values; a hair colour that is put on takes the
+    place of the other ones.
 
-    chosen: bool, (N, k) or (k,); values: -1 or 1, the same; hair: bool (k,), which are hair colours.
+    chosen: bool, (N, k) or (k,); values: -1 or 1, the same; names: of the attributes.
     """
+    hair = torch.tensor([name in HAIR for name in names], device=attributes.device)
     new = torch.where(chosen, values, attributes)
     dyed = (chosen & hair & (new > 0)).any(-1, keepdim=True)
     return torch.where(dyed & hair & ~chosen, -1.0, new)
 
 
-def train_step(real, labels, hair, net, discriminator, optimizers, config, encoding):
-    """One iteration of the GAN and the encoder of attributes or, if encoding, of the encoder of noise.
+def train_step(real, labels, net, discriminator, optimizers, config, encoding):
+    """One iteration of the GAN and the encoder of attributes; if encoding, of that of the noise.
 
-    real: (N, 3, 64, 64) in [-1, 1]; labels: (N, k), -1 or 1; hair: as in changed(); optimizers: of
-    the generator, the discriminator and the encoders. Returns the METRICS, on the device.
+    real: (N, 3, 64, 64) in [-1, 1]; labels: (N, k), -1 or 1; optimizers: of the generator, the
+    discriminator and the encoders. Returns the METRICS, on the device.
     """
-    half, device = autocast(real.device, config.bf16), real.device
-    noise = torch.randn(len(real), config.nz, device=device, dtype=real.dtype)
+    half, device, (count, k) = autocast(real.device, config.bf16), real.device, labels.shape
+    noise = torch.randn(count, config.nz, device=device, dtype=real.dtype)
     # Faces as they are asked for: half of them with one attribute of a real face changed
-    chosen = F.one_hot(torch.randint(len(hair), labels.shape[:1], device=device), len(hair)) > 0
-    chosen &= torch.rand(len(real), 1, device=device) < 0.5
-    wanted = changed(labels, chosen, -labels, hair)
+    chosen = F.one_hot(torch.randint(k, [count], device=device), k) > 0
+    chosen &= torch.rand(count, 1, device=device) < 0.5
+    wanted = changed(labels, chosen, -labels, net.attributes)
 
     def loss(logits, label):
         return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
@@ -254,6 +248,11 @@ def train(config: Config) -> Path:
     device = choose_device(config.device)
     data, kept_apart, config = open_images(config, device)
     names, labels = open_attributes(config, len(data.images) + len(kept_apart))
+    if config.num_epochs <= config.gan_epochs:
+        raise RunError(
+            f"num_epochs is {config.num_epochs}; it must be more than gan_epochs "
+            f"({config.gan_epochs}), for only then the noise of a photo is learnt."
+        )
     labels, labels_apart = np.split(labels, [len(data.images)])
     data.labels = torch.tensor(labels).float() * 2 - 1
     data.fingerprint = zlib.crc32(labels.tobytes(), data.fingerprint)
@@ -272,10 +271,8 @@ def train(config: Config) -> Path:
     average = WeightAverage(net, config.ema_decay)
     parts = {"g_model": net, "d_model": discriminator, "g_ema_model": average.net}
     parts |= {"g_optimizer": optimizer_g, "d_optimizer": optimizer_d, "e_optimizer": optimizer_e}
-    nets = hair_of(names).to(device), net, discriminator, (optimizer_g, optimizer_d, optimizer_e)
-    noise = torch.randn(len(truth[:ROWS]), config.nz).to(
-        device
-    )  # for the pictures, as long as none is encoded
+    nets = net, discriminator, (optimizer_g, optimizer_d, optimizer_e)
+    fixed_noise = torch.randn(len(truth[:ROWS]), config.nz).to(device)  # until noise is encoded
 
     with Run(config, parts, METRICS, data) as run:
         run.save_picture("real.png", lambda: make_grid(to_images(torch.tensor(data.images[:64]))))
@@ -294,14 +291,15 @@ def train(config: Config) -> Path:
                 average.count_statistics(
                     join(torch.randn(64, config.nz, device=device), each) for each in some
                 )
-            run.end_epoch(partial(rows_of, average.net, truth[:ROWS], None if encoding else noise))
+            noise = None if encoding else fixed_noise
+            run.end_epoch(partial(rows_of, average.net, truth[:ROWS], noise))
     classifier = trained_face_net(data.images, labels, run.folder / "classifier.pt")
     save_figures(run.folder, figures(average.net, classifier, truth, labels_apart), len(truth))
     return run.folder
 
 
 def open_attributes(config, count):
-    """The names that config asks for, and whether each of its `count` images has them, bool (count, k).
+    """The names that config asks for, and which of its images have them, bool (count, k).
 
     Raises RunError where the attributes of an image are not known.
     """
@@ -329,17 +327,12 @@ def drawn_attributes(seeds):
     return [faces.attributes(seed) for seed in seeds]
 
 
-def hair_of(names):
-    """Which attributes are hair colours, bool (k,)."""
-    return torch.tensor([name in HAIR for name in names])
-
-
 @torch.no_grad()
 def each_changed(net, noise, attributes):
-    """Drawn faces (N, 1 + k, 3, 64, 64): as they are, then with each attribute the other way round."""
-    hair, every = hair_of(net.attributes), torch.eye(attributes.shape[1], dtype=torch.bool)
-    hair, every = (each.to(noise.device) for each in (hair, every))
-    versions = [attributes, *(changed(attributes, one, -attributes, hair) for one in every)]
+    """Drawn faces (N, 1 + k, 3, 64, 64): as they are, and with each attribute the other way."""
+    versions = [attributes]
+    for one in torch.eye(attributes.shape[1], device=noise.device) > 0:
+        versions.append(changed(attributes, one, -attributes, net.attributes))
     return torch.stack([net.draw(noise, version) for version in versions], 1)
 
 
@@ -401,19 +394,16 @@ def use(config: Use) -> list[Path]:
     chosen, values = asked(config.set, net.attributes)
 
     def change(attributes):
-        hair = hair_of(net.attributes)
-        return changed(attributes.cpu(), chosen, values, hair).to(device)
+        return changed(attributes.cpu(), chosen, values, net.attributes).to(device)
 
     if config.input != "noise" or Path(config.input).exists():
         return use_on_pictures(config, lambda picture: change_picture(net, picture, change))
     set_seed(config.seed)
     noise = torch.randn(ROWS, net.nz).to(device)
-    attributes, hair = torch.full((ROWS, len(chosen)), -1.0), hair_of(net.attributes)
-    for one in (
-        torch.eye(len(chosen)).flip(0) > 0
-    ):  # half of them get it; the first colour comes last
+    attributes = torch.full((ROWS, len(chosen)), -1.0)
+    for one in torch.eye(len(chosen)).flip(0) > 0:  # half get it; of hair, the first colours stay
         some = one & (torch.rand(ROWS, 1) < 0.5)
-        attributes = changed(attributes, some, torch.ones(len(chosen)), hair)
+        attributes = changed(attributes, some, -attributes, net.attributes)
     path = new_folder(config.out_dir) / "faces.png"
     save_picture(captioned(each_changed(net, noise, change(attributes)), net.attributes), path)
     print(f"{ROWS} faces, each as it is and with every change, are in {path}")
@@ -424,9 +414,8 @@ def build(weights):
     """The net of a state dict."""
     names = bytes(weights["names"].tolist()).decode().split(",")
     nz = weights["generator.main.0.weight"].shape[0] - len(names)
-    ngf, width = (
-        weights[f"{key}.weight"].shape[0] for key in ("generator.main.12", "encoders.z.0")
-    )
+    ngf = weights["generator.main.12.weight"].shape[0]
+    width = weights["encoders.z.0.weight"].shape[0]
     return IcGAN(names, nz, ngf, width)
 
 
@@ -449,7 +438,7 @@ def asked(words, names):
 
 @torch.no_grad()
 def change_picture(net, picture, change):
-    """The middle square of a PIL image (RGB) of any size at 64 x 64, and the face that is drawn of it.
+    """The middle square of a PIL image (RGB) of any size at 64 x 64, and the face drawn of it.
 
     change: from the attributes (1, k) that are seen in it to those that are wanted.
     """

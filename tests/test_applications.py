@@ -492,10 +492,9 @@ def test_a_step_of_icgan_written_out_again(monkeypatch):
     optimizers = [
         torch.optim.SGD(each.parameters(), lr=0.0) for each in (net.generator, d, net.encoders)
     ]
-    hair = torch.tensor([True, True, False])
     for encoding in (False, True):
         torch.manual_seed(1)
-        numbers = icgan.train_step(real, labels, hair, net, d, optimizers, config, encoding)
+        numbers = icgan.train_step(real, labels, net, d, optimizers, config, encoding)
         torch.manual_seed(1)
         noise = torch.randn(6, 5, dtype=torch.float64)
         which, whether = torch.randint(3, (6,)), torch.rand(6, 1) < 0.5
@@ -568,7 +567,6 @@ def test_what_is_learnt_first_stays_while_the_noise_is_learnt(trained):
 
 def test_a_hair_colour_takes_the_place_of_another():
     names = ["Black_Hair", "Smiling", "Blond_Hair", "Young"]
-    hair = icgan.hair_of(names)
     seen = torch.tensor([[1.0, -1, -1, 1], [-1, 1, 1, -1], [-1, -1, -1, -1]])
     for words, expected in {
         (): seen,
@@ -576,7 +574,7 @@ def test_a_hair_colour_takes_the_place_of_another():
         ("Blond_Hair=0", "Smiling=1"): [[1, 1, -1, 1], [-1, 1, -1, -1], [-1, 1, -1, -1]],
         ("Young=1", "Black_Hair=1"): [[1, -1, -1, 1], [1, 1, -1, 1], [1, -1, -1, 1]],
     }.items():
-        new = icgan.changed(seen, *icgan.asked(words, names), hair)
+        new = icgan.changed(seen, *icgan.asked(words, names), names)
         assert new.tolist() == torch.as_tensor(expected).tolist()
 
 
@@ -685,6 +683,8 @@ icgan.py --data-dir many --attributes-file known.txt --attributes Young,Hat
     attributes has Hat, which known.txt does not tell; it tells Smiling, Black_Hair, Blond_Hair, Gray_Hair, Young.
 icgan.py --data-dir many --attributes-file known.txt --attributes=
     attributes has an empty name, which known.txt does not tell; it tells Smiling, Black_Hair, Blond_Hair, Gray_Hair, Young.
+icgan.py --data-dir many --attributes-file known.txt --attributes Young
+    num_epochs is 1; it must be more than gan_epochs (12), for only then the noise of a photo is learnt.
 srgan.py --input large --out-dir new3 --path-checkpoint srgan.pkl
     none of the pictures of input large could be used; name others.
 srgan.py --input photos --out-dir out
