@@ -86,7 +86,7 @@ class Config(TrainConfig):
     lr_e: Rate = 0.001  # and of the encoders'
     real_label: Share = 0.9  # D's target for real images, and G's for its own
     match_contrast: Weight = 10.0  # holds G's colors and contrast to real ones, as in gan_demo.py
-    obey: Weight = 1.0  # weight of what the encoder of attributes says of G's, beside D's loss
+    obey: Weight = 0.3  # weight of what the encoder of attributes says of G's, beside D's loss
     reconstruct: Weight = 1.0  # weight of real images' squared error, beside that of the noise
     ema_decay: Below1 = 0.999  # of the moving average of the nets' weights, which is what is used
     out_dir: Free[Place] = "log_gan/icgan"  # each run gets a folder of its own in here
@@ -126,7 +126,11 @@ class IcGAN(nn.Module):
         count, letters = len(names), list(",".join(names).encode())
         self.register_buffer("names", torch.tensor(letters, dtype=torch.uint8))
         self.generator = Generator(nz + count, ngf)
-        self.encoders = nn.ModuleDict({"z": encoder(width, nz), "y": encoder(width, count, 0.3)})
+        widths = [width, 2 * width, 4 * width, 8 * width]
+        # What asks for attributes in drawn faces looks at half their size: so they have to be seen
+        # there, and are not hidden in a pattern of single pixels
+        small = nn.AvgPool2d(2), encoder(widths[1:], count, dropout=0.3)
+        self.encoders = nn.ModuleDict({"z": encoder(widths, nz), "y": nn.Sequential(*small)})
 
     def forward(self, codes):
         return self.generator(codes)
@@ -141,16 +145,18 @@ class IcGAN(nn.Module):
         return self.generator(join(noise, attributes))
 
 
-def encoder(width, count, dropout=0.0):
-    """Images (N, 3, 64, 64) -> `count` numbers of each, (N, count).
+def encoder(widths, count, dropout=0.0):
+    """Images (N, 3, H, H) -> `count` numbers of each, (N, count); a stage halves H, the last to 4.
 
     Its norm looks at each image by itself, so that an image counts the same in any batch.
     """
-    layers = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
-    for narrow, wide in pairwise([width, 2 * width, 4 * width, 8 * width]):
+    layers = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+    for narrow, wide in pairwise(widths):
         convolution = nn.Conv2d(narrow, wide, 4, 2, 1, bias=False)
-        layers += [convolution, nn.GroupNorm(width, wide), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers, nn.Dropout(dropout), nn.Conv2d(8 * width, count, 4), nn.Flatten())
+        layers += [convolution, nn.GroupNorm(widths[0], wide), nn.LeakyReLU(0.2)]
+    return nn.Sequential(
+        *layers, nn.Dropout(dropout), nn.Conv2d(widths[-1], count, 4), nn.Flatten()
+    )
 
 
 def join(noise, attributes):

@@ -487,7 +487,7 @@ def test_a_step_of_icgan_written_out_again(monkeypatch):
     labels = torch.tensor([[1, -1, 1], [-1, 1, -1]] * 3, dtype=torch.float64)
     net, d = icgan.IcGAN(["Black_Hair", "Blond_Hair", "Young"], 5, 4, 4), None
     net, d = net.double(), icgan.Discriminator(6, 4, 64).double()
-    net.encoders["y"][-3].p = 0  # no dropout
+    net.encoders["y"][1][-3].p = 0  # no dropout
     config = icgan.Config(nz=5, bf16=False, match_contrast=3.0, obey=0.7, reconstruct=0.3)
     optimizers = [
         torch.optim.SGD(each.parameters(), lr=0.0) for each in (net.generator, d, net.encoders)
@@ -545,7 +545,7 @@ def test_a_step_of_icgan_written_out_again(monkeypatch):
             ]
             learnt = {
                 d.main[0].weight: loss_d,
-                y[0].weight: loss_y,
+                y[1][0].weight: loss_y,
                 net.generator.main[0].weight: loss_g + 3.0 * contrast + 0.7 * obey,
             }
         assert torch.allclose(numbers.double(), torch.stack(expected), rtol=1e-4)
