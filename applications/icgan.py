@@ -1,11 +1,11 @@
 """Hair colour, glasses and the like on demand: IcGAN (Perarnau et al. 2016, arXiv:1611.06355).
 
-python -m applications.icgan                         # train; CelebA if it is there, else drawn faces
+python -m applications.icgan                       # train; CelebA if it is there, else drawn faces
 python -m applications.icgan --data-dir my_faces.zip --attributes-file my_attributes.txt
-python -m applications.icgan --resume latest         # go on with an interrupted run
+python -m applications.icgan --resume latest       # go on with an interrupted run
 python -m applications.icgan --input photo.jpg --out-dir changed --set Eyeglasses=1 Blond_Hair=1
 python -m applications.icgan --input noise --out-dir faces  # faces of nobody, changed in all ways
-python -m applications.icgan --help                  # every constant below is also a flag
+python -m applications.icgan --help                # every constant below is also a flag
 """
 
 import signal
@@ -86,7 +86,7 @@ class Config(TrainConfig):
     lr_e: Rate = 0.001  # and of the encoders'
     real_label: Share = 0.9  # D's target for real images, and G's for its own
     match_contrast: Weight = 10.0  # holds G's colors and contrast to real ones, as in gan_demo.py
-    obey: Weight = 0.3  # weight of what the encoder of attributes says of G's, beside D's loss
+    obey: Weight = 1.0  # weight of what the encoder of attributes says of G's, beside D's loss
     reconstruct: Weight = 1.0  # weight of real images' squared error, beside that of the noise
     ema_decay: Below1 = 0.999  # of the moving average of the nets' weights, which is what is used
     out_dir: Free[Place] = "log_gan/icgan"  # each run gets a folder of its own in here
