@@ -27,8 +27,9 @@ class FaceBatches:
     seed: with the epoch's number it decides the order and the flips, whatever came before.
     horizontal_flip: show each image mirrored every other time, at random.
     source, fingerprint: where the images are from, and what tells them from others; for the run.
-    labels: what is known of each image, an array (N, k); each batch is then a pair, of images and
-        their labels, float32 (batch_size, k).
+
+    labels, if it is set to a tensor (N, ...), is what is known of each image; a batch is then a pair,
+    of images and their labels. None at first.
 
     len() is the number of batches in an epoch. A short last one is left out; as the order changes
     from epoch to epoch, so do the images in it.
@@ -38,14 +39,14 @@ class FaceBatches:
 
     def __init__(
         self, images, batch_size, seed, device, horizontal_flip=False, rank=None, world_size=None,
-        source="", fingerprint=0, labels=None,
+        source="", fingerprint=0,
     ):  # fmt: skip
         rank = get_rank() if rank is None else rank
         world_size = world_size or get_world_size()
         self.images, self.seed, self.device = images, seed, device
         self.horizontal_flip = horizontal_flip
         self.source, self.fingerprint = source, fingerprint
-        self.labels = None if labels is None else torch.tensor(labels).float()
+        self.labels = None
         self.count, self.total = len(images), batch_size * world_size
         self.mine = slice(rank * batch_size, (rank + 1) * batch_size)
         if device.type == "cuda":

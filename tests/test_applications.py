@@ -427,57 +427,75 @@ def no_network(weights):
 # --- IcGAN
 
 
-def test_the_figures_of_icgan(images, tmp_path):
-    """Counted face by face, with what each change is to be written out."""
-    config = small_config(icgan, images, tmp_path)
-    run = icgan.train(config)
-    kept = json.loads((run / "figures.json").read_text())
-    names = config.attributes.split(",")
-    classifier = face_net(4)
-    classifier.load_state_dict(torch.load(run / "classifier.pt"))
-    classifier.eval()
-    net = common.load_net(
-        icgan.Use(input="", out_dir="", path_checkpoint=str(run)), "icgan", icgan.build
-    )
-    hits = {name: {column: [] for column in kept["figures"]["mean"]} for name in names}
-    for number, path in list(enumerate(sorted(images.iterdir()), 1))[-2:]:
-        face = np.asarray(Image.open(path).resize((64, 76), 2).crop((0, 6, 64, 70)))
-        image = torch.tensor(face / 127.5 - 1).permute(2, 0, 1)[None].float()
-        with torch.no_grad():
-            noise = net.encoders["z"](image)
-            told = {n: v > 0 for n, v in zip(names, net.encoders["y"](image)[0].tolist())}
+def counted(net, classifier, images, truths):
+    """The figures of IcGAN, counted image by image, with what each change is to be written out."""
+    names, columns = net.attributes, ["right", "redrawn", "before", "after", "kept"]
+    hits = {name: {column: [] for column in columns} for name in names}
+    for image, truth in zip(images, truths):
+        noise, values = net.encoders["z"](image[None]), net.encoders["y"](image[None])[0]
+        told = {name: value > 0 for name, value in zip(names, values.tolist())}
 
-            def seen(picture):
-                return dict(zip(names, (classifier(picture)[0] > 0).tolist()))
+        def seen(picture):
+            return dict(zip(names, (classifier(picture)[0] > 0).tolist()))
 
-            def draw(wanted, noise=noise):
-                values = torch.tensor([[1.0 if wanted[name] else -1.0 for name in names]])
-                return seen(net.generator(torch.cat([noise, values], 1)[..., None, None]))
+        def draw(wanted, noise=noise):
+            values = torch.tensor([[1.0 if wanted[name] else -1.0 for name in names]])
+            return seen(net.generator(torch.cat([noise, values], 1)[..., None, None]))
 
-            photo, before = seen(image), draw(told)
-            for name, found in hits.items():
-                wanted = told | {name: not told[name]}
-                if name == "Black_Hair" and not told[name]:
-                    wanted["Blond_Hair"] = False
-                if name == "Blond_Hair" and not told[name]:
-                    wanted["Black_Hair"] = False
-                after = draw(wanted)
-                truth = bool(number & 2 ** NAMES.split().index(name))
-                found["right"].append(photo[name] == truth)
-                found["redrawn"].append(photo[name] == before[name])
-                found["before"].append(before[name] != told[name])
-                found["after"].append(after[name] != told[name])
-                for other in names:
-                    if other != name and {name, other} != {"Black_Hair", "Blond_Hair"}:
-                        found["kept"].append(after[other] == before[other])
-    expected = {
-        name: {column: pytest.approx(100 * np.mean(found)) for column, found in row.items()}
+        photo, before = seen(image[None]), draw(told)
+        for name, found in hits.items():
+            wanted = told | {name: not told[name]}
+            if name == "Black_Hair" and not told[name]:
+                wanted["Blond_Hair"] = False
+            if name == "Blond_Hair" and not told[name]:
+                wanted["Black_Hair"] = False
+            after = draw(wanted)
+            found["right"].append(photo[name] == truth[name])
+            found["redrawn"].append(photo[name] == before[name])
+            found["before"].append(before[name] != told[name])
+            found["after"].append(after[name] != told[name])
+            for other in names:
+                if other != name and {name, other} != {"Black_Hair", "Blond_Hair"}:
+                    found["kept"].append(after[other] == before[other])
+    rows = {
+        name: {column: 100 * np.mean(found) for column, found in row.items()}
         for name, row in hits.items()
     }
-    mean = kept["figures"].pop("mean")
+    rows["mean"] = {c: np.mean([row[c] for row in rows.values()]) for c in columns}
+    return {name: pytest.approx(row) for name, row in rows.items()}
+
+
+@torch.no_grad()
+def test_the_figures_of_icgan(trained, images):
+    application, run = trained
+    if application is not icgan:
+        pytest.skip("of IcGAN")
+    kept = json.loads((run / "figures.json").read_text())
+    config = icgan.Use(input="", out_dir="", path_checkpoint=str(run))
+    net, classifier = common.load_net(config, "icgan", icgan.build), face_net(4)
+    classifier.load_state_dict(torch.load(run / "classifier.pt"))
+    faces = [Image.open(path).resize((64, 76), 2) for path in sorted(images.iterdir())[-2:]]
+    faces = np.stack([face.crop((0, 6, 64, 70)) for face in faces])
+    truths = [
+        {name: bool(number & 2**k) for k, name in enumerate(NAMES.split())} for number in (25, 26)
+    ]
+    expected = counted(net, classifier.eval(), common.to_images(torch.tensor(faces)), truths)
     assert kept == {"images": 2, "figures": expected}
-    for column, value in mean.items():
-        assert value == pytest.approx(np.mean([row[column] for row in kept["figures"].values()]))
+
+    # Those of nets whose every answer depends on all that they are told
+    torch.manual_seed(1)
+    pictures, names = torch.rand(30, 3, 64, 64) * 2 - 1, net.attributes
+    for weight in net.generator.parameters():
+        weight.mul_(8)
+    labels = torch.rand(30, 4) < 0.5
+    noise, attributes = net.encode(pictures)
+    classifier[-1].bias -= classifier(net.draw(noise, attributes)).median(0)[0]
+    found = icgan.figures(net, classifier, pictures, labels.numpy())
+    expected = counted(
+        net, classifier, pictures, [dict(zip(names, row)) for row in labels.tolist()]
+    )
+    assert found == expected
+    assert all(0 < value < 100 for column, value in found["mean"].items())
 
 
 def test_a_step_of_icgan_written_out_again(monkeypatch):

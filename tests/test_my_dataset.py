@@ -355,9 +355,10 @@ def test_several_processes_share_an_epoch_also_when_their_number_changes():
 
 
 def test_labels_stay_with_their_images():
-    labels = np.stack([np.arange(26), -np.arange(26)], 1)
+    labels = torch.stack([torch.arange(26), -torch.arange(26)], 1)
     for place in ({}, {"rank": 1, "world_size": 3}):
-        faces = FaceBatches(NUMBERED, 4, 1, CPU, True, labels=labels, **place)
+        faces = FaceBatches(NUMBERED, 4, 1, CPU, horizontal_flip=True, **place)
+        faces.labels = labels
         plain = numbers(FaceBatches(NUMBERED, 4, 1, CPU, **place).epoch(3, 12))
         pairs = list(faces.epoch(3, 12))
         assert pairs and numbers(images for images, _ in pairs) == plain
