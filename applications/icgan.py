@@ -86,7 +86,7 @@ class Config(TrainConfig):
     lr_e: Rate = 0.001  # and of the encoders'
     real_label: Share = 0.9  # D's target for real images, and G's for its own
     match_contrast: Weight = 10.0  # holds G's colors and contrast to real ones, as in gan_demo.py
-    obey: Weight = 1.0  # weight of what the encoder of attributes says of G's, beside D's loss
+    obey: Weight = 0.5  # weight of what the encoder of attributes says of G's, beside D's loss
     reconstruct: Weight = 1.0  # weight of real images' squared error, beside that of the noise
     ema_decay: Below1 = 0.999  # of the moving average of the nets' weights, which is what is used
     out_dir: Free[Place] = "log_gan/icgan"  # each run gets a folder of its own in here
@@ -165,8 +165,11 @@ def join(noise, attributes):
 
 
 def judge(discriminator, images, attributes):
-    """D's logits, float32: it sees the attributes as constant maps beside the images' three."""
-    maps = attributes[..., None, None].expand(-1, -1, SIDE, SIDE)
+    """D's logits, float32: it sees the attributes as constant maps beside the images' three.
+
+    They are faint, since a map of 1 everywhere would drown what its first layer finds in the image.
+    """
+    maps = 0.2 * attributes[..., None, None].expand(-1, -1, SIDE, SIDE)
     return discriminator(torch.cat([augment(images, "shift"), maps], 1), logits=True).float()
 
 

@@ -528,7 +528,7 @@ def test_a_step_of_icgan_written_out_again(monkeypatch):
             return net.generator(torch.cat([noise, attributes], 1)[:, :, None, None])
 
         def p(images, attributes):
-            maps = torch.ones(6, 3, 64, 64) * attributes[:, :, None, None]
+            maps = torch.full((6, 3, 64, 64), 0.2) * attributes[:, :, None, None]
             return d(torch.cat([images, maps], 1)).clamp(1e-12)
 
         made, y, z = draw(noise, wanted), net.encoders["y"], net.encoders["z"]
