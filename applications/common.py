@@ -31,7 +31,7 @@ from machinery.files import atomic_write, writing
 from machinery.image_files import EXTENSIONS, counts, ending
 from machinery.pictures import make_grid, save_picture, to_pixels
 from machinery.processes import get_rank
-from my_dataset import CelebADataset, find_apart, load_faces, resize_and_crop
+from my_dataset import CELEBA_PAGE, CelebADataset, find_apart, load_faces, resize_and_crop
 
 Weight = Annotated[float, Range("0 or more", lambda weight: weight >= 0)]
 SIDE = 64  # pixels a side of the images that all applications learn from
@@ -95,6 +95,29 @@ def open_images(config, device, name="data_dir", nc=3):
     return learnt, images[-apart:], replace(config, **{name: os.path.abspath(source)})
 
 
+def read_attributes(path, files):
+    """The names in a file of CelebA's attributes (list_attr_celeba.txt), and whether each of these
+    images has them, bool (N, k).
+
+    It has a line with a count, one with the names, and for each image one with its file name and a 1
+    or a -1 for each. files: paths of images. Raises RunError where it is not so, or lacks an image.
+    """
+    try:
+        _, names, *rows = Path(path).read_text("utf-8").splitlines()
+        names, rows = names.split(), [row.split() for row in rows if row.strip()]
+        known = {name: row for name, *row in rows}
+        values = [known[Path(file).name] for file in files]
+        if any(len(row) != len(names) or not {*row} <= {"1", "-1"} for row in values):
+            raise ValueError("not as many 1 and -1 in each row as there are names")
+    except (OSError, ValueError, KeyError) as error:
+        reason = f"no row for {error}" if isinstance(error, KeyError) else error
+        raise RunError(
+            f"attributes_file {path} does not tell the attributes of the images ({reason}); name CelebA's "
+            f"list_attr_celeba.txt, which is at {CELEBA_PAGE}, or one like it."
+        ) from error
+    return names, np.array(values) == "1"
+
+
 # --- figures of a run
 
 
@@ -146,7 +169,7 @@ def load_net(config, name, build):
         with torch.device("meta"):  # sizes without numbers: strangers' files may claim any
             net = build(weights)
         net.load_state_dict(weights, assign=True)
-    except (KeyError, IndexError, RuntimeError) as error:
+    except (LookupError, ArithmeticError, RuntimeError, TypeError, ValueError) as error:
         raise RunError(
             f"{path} is of another net than applications.{name} has; name a run or a file of it."
         ) from error
@@ -162,11 +185,7 @@ def use_on_pictures(config, change):
     Returns the paths of what was written. Raises RunError where out_dir has files in it or cannot be
     written, and where there is no picture left.
     """
-    folder, dataset = Path(config.out_dir), open_pictures(config.input)
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise RunError(f"out_dir {folder} has files in it already; name a new folder.")
+    dataset, folder = open_pictures(config.input), new_folder(config.out_dir)
     paths, tiles, taken = [], [], {OVERVIEW}
     for name in dataset.names:
         try:
@@ -193,6 +212,16 @@ def middle_square(picture, device):
     """The middle square of a PIL image (RGB) as nets see it: (1, 3, SIDE, SIDE) in [-1, 1]."""
     pixels = torch.tensor(np.asarray(resize_and_crop(picture, SIDE)))
     return to_images(pixels[None]).to(device)
+
+
+def new_folder(path):
+    """The folder, made if need be. Raises RunError where it has files in it or cannot be written."""
+    folder = Path(path)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise RunError(f"out_dir {folder} has files in it already; name a new folder.")
+    return folder
 
 
 def tile(picture):

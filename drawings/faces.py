@@ -29,6 +29,7 @@ GREY = [(150, 148, 150), (198, 196, 196), (236, 233, 228)]
 DYED = [(226, 112, 150), (92, 138, 196), (104, 166, 140), (146, 104, 178), (204, 60, 66)]
 IRIS = [(74, 46, 32), (104, 66, 38), (128, 104, 52), (84, 130, 84), (78, 122, 172), (112, 132, 150)]
 LIPS = [(190, 44, 58), (206, 84, 96), (150, 40, 70), (222, 106, 92)]
+HAIR_NAMES = ["Black_Hair", *["Brown_Hair"] * 4, "Blond_Hair", "Blond_Hair"]  # of HAIR's colors
 FRAME = [(36, 32, 36), (98, 58, 36), (150, 44, 48), (190, 150, 80), (52, 76, 110)]
 CLOTH = [(206, 84, 70), (58, 78, 120), (238, 226, 202), (64, 122, 112), (226, 168, 72),
          (52, 50, 60), (150, 98, 138), (120, 156, 190), (150, 160, 96), (232, 150, 140)]
@@ -138,18 +139,19 @@ def imagine(rng):
     dark, age, woman = rng.random(), rng.beta(1.3, 2.0), rng.random() < 0.5
     tone = dark * (len(SKIN) - 1.01)
     skin = np.array(mix(SKIN[int(tone)], SKIN[int(tone) + 1], tone % 1)) + rng.normal(0, (2, 3, 3))
-    hair = HAIR[int(rng.random() ** (1 + 5 * dark) * len(HAIR))]
+    number = int(rng.random() ** (1 + 5 * dark) * len(HAIR))
+    hair, hair_name = HAIR[number], HAIR_NAMES[number]
     if rng.random() < (age - 0.5) * 2.2:
-        hair = mix(hair, pick(rng, GREY), rng.uniform(0.6, 1))
+        hair, hair_name = mix(hair, pick(rng, GREY), rng.uniform(0.6, 1)), "Gray_Hair"
     elif rng.random() < 0.06:
-        hair = pick(rng, DYED)
+        hair, hair_name = pick(rng, DYED), ""
     hair = mix(hair, WHITE, rng.uniform(0, 0.1))
     skin = tuple(int(c) for c in skin.clip(0, 255))
     shade = mix(skin, skin * SHADE, 1)
     style = pick(rng, WOMEN if woman else MEN).split()
     return SimpleNamespace(
         rng=rng, woman=woman, age=age, skin=skin, shade=shade, line=mix(skin, shade, 1.25),
-        hair=hair, hair_dark=mix(hair, (22, 14, 24), 0.4),
+        hair=hair, hair_dark=mix(hair, (22, 14, 24), 0.4), hair_name=hair_name,
         style=(style + ["", ""])[:3], side=pick(rng, (-1, 1)), light=rng.uniform(-1, 1),
         beard="" if woman or rng.random() < 0.55 else pick(rng, BEARDS), smile=rng.beta(2.2, 1.4),
         iris=pick(rng, IRIS[:3] if rng.random() < dark * 1.3 else IRIS), eye=rng.uniform(18, 20.5),
@@ -336,7 +338,8 @@ def mouth(sketch, face):
 
 
 def glasses(sketch, face):
-    if face.rng.random() > 0.2:
+    face.glasses = face.rng.random() <= 0.2
+    if not face.glasses:
         return
     color, kind = pick(face.rng, FRAME), pick(face.rng, ("round", "square", "sun"))
     rx, ry = face.rng.uniform((13, 10), (15.5, 13))
@@ -418,19 +421,40 @@ def light(flat, sketch, face, skin, hair):
     return ImageChops.multiply(flat, sheet)
 
 
-def draw_face(seed):
-    """A portrait, an RGB image of 178 x 218 pixels; `seed` (an integer >= 0) decides all of it."""
+def paint(seed):
+    """The sketch and the face of draw_face(seed), as yet without hair over it, and without light."""
     rng = np.random.default_rng(seed)
     face = imagine(rng)
     tilt = np.radians(np.clip(rng.normal(0, 4), -10, 10))
     sketch = Sketch(rng.normal((88.5, 111), 1.5), rng.uniform(0.95, 1.05), tilt)
-    for paint in background, hair_behind, body, head, eyes, nose, beard, mouth, brows, glasses:
-        paint(sketch, face)
+    for brush in background, hair_behind, body, head, eyes, nose, beard, mouth, brows, glasses:
+        brush(sketch, face)
+    return sketch, face
+
+
+def draw_face(seed):
+    """A portrait, an RGB image of 178 x 218 pixels; `seed` (an integer >= 0) decides all of it."""
+    sketch, face = paint(seed)
     outlines = hair_outlines(face)
     for outline in outlines:
         sketch.shape(outline, mix(face.hair, WHITE, 0.1))
     flat, skin, hair = sketch.image.reduce(ZOOM), sketch.mask([skull(face)]), sketch.mask(outlines)
     return light(flat, sketch, face, skin, hair)
+
+
+def attributes(seed):
+    """What is to be seen on draw_face(seed), {name: bool}, by the names that CelebA has for it."""
+    _, face = paint(seed)
+    hair = "" if face.style[0] == "bald" else face.hair_name
+    return {
+        name: name == hair for name in ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
+    } | {
+        "Eyeglasses": face.glasses,
+        "Bangs": face.style[0] == "fringe",
+        "Smiling": face.smile > 0.6,
+        "Male": not face.woman,
+        "Young": face.age < 0.55,
+    }
 
 
 def draw_jpegs(seeds):

@@ -28,6 +28,9 @@ class FaceBatches:
     horizontal_flip: show each image mirrored every other time, at random.
     source, fingerprint: where the images are from, and what tells them from others; for the run.
 
+    labels, if it is set to a tensor (N, ...), is what is known of each image; a batch is then a pair,
+    of images and their labels. None at first.
+
     len() is the number of batches in an epoch. A short last one is left out; as the order changes
     from epoch to epoch, so do the images in it.
     """
@@ -43,6 +46,7 @@ class FaceBatches:
         self.images, self.seed, self.device = images, seed, device
         self.horizontal_flip = horizontal_flip
         self.source, self.fingerprint = source, fingerprint
+        self.labels = None
         self.count, self.total = len(images), batch_size * world_size
         self.mine = slice(rank * batch_size, (rank + 1) * batch_size)
         if device.type == "cuda":
@@ -63,22 +67,25 @@ class FaceBatches:
         """
         random = np.random.default_rng([self.seed, epoch])
         order = random.permutation(len(self.images))
+        labels = None if self.labels is None else self.labels[order]
         mirrored = random.random(len(order)) < 0.5 * self.horizontal_flip
         if torch.is_tensor(self.images):
             order = torch.from_numpy(order).to(self.device)
         mirrored = torch.from_numpy(mirrored).to(self.device)
         starts = range(images_seen, len(order) - self.total + 1, self.total)
         totals = [slice(start, start + self.total) for start in starts]
-        batches = (
-            (self._fetch(order[total][self.mine]), mirrored[total][self.mine]) for total in totals
-        )
-        for ((pixels, uploaded), flip), _ in pairwise(chain(batches, [None])):  # one ahead
+        batches = ((self._fetch(order[total][self.mine]), total) for total in totals)
+        for ((pixels, uploaded), total), _ in pairwise(chain(batches, [None])):  # one ahead
             if uploaded:
                 torch.cuda.current_stream().wait_event(uploaded)
             images = to_images(pixels)
             if self.horizontal_flip:
-                images = torch.where(flip[:, None, None, None], images.flip(3), images)
-            yield images
+                flip = mirrored[total][self.mine, None, None, None]
+                images = torch.where(flip, images.flip(3), images)
+            if labels is None:
+                yield images
+            else:
+                yield images, labels[total][self.mine].to(self.device)
 
     def _fetch(self, indices):
         """The pixels (N, H, W, nc) of these images, uint8 on the device, and what to wait for."""

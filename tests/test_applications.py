@@ -14,8 +14,10 @@ from conftest import ROOT, assert_same_run, save_images
 from faults.test_sentences import contents, matches, rows
 from PIL import Image
 
-from applications import common, context_encoder, cyclegan, pix2pix, srgan
+from applications import common, context_encoder, cyclegan, icgan, pix2pix, srgan
+from applications.nets import face_net
 from common_tools import RunError, run_as_script
+from drawings import faces as drawn
 from drawings.faces import draw_face
 from machinery.batches import FaceBatches
 from machinery.checkpoints import save_checkpoint
@@ -28,7 +30,9 @@ SMALL = {
     srgan: {"width": 4, "blocks": 1, "mse_epochs": 1},
     pix2pix: {"width": 4, "width_d": 4},
     cyclegan: {"width": 4, "blocks": 1, "pool": 10},
+    icgan: {"width": 4, "ngf": 4, "ndf": 4, "nz": 5, "gan_epochs": 1},
 }
+NAMES = "Smiling Black_Hair Blond_Hair Gray_Hair Young"
 
 
 def name_of(application):
@@ -41,7 +45,18 @@ def small_config(application, images, folder):
     places |= {"cache_dir": folder / "cache", "out_dir": folder / "runs"}
     places = {name: str(path) for name, path in places.items()}
     sizes = {"batch_size": 8, "num_epochs": 2, "device": "cpu"}
+    if application is icgan:
+        path = write_attributes(folder / "attributes.txt", sorted(images.iterdir()))
+        sizes |= {"attributes_file": str(path), "attributes": "Black_Hair,Smiling,Blond_Hair,Young"}
     return application.Config(**places, **sizes | SMALL[application])
+
+
+def write_attributes(path, files):
+    """A file as list_attr_celeba.txt, of NAMES: of the n-th image those of the bits that n + 1 has."""
+    rows = [[1 if n + 1 & 2**k else -1 for k in range(5)] for n in range(len(files))]
+    rows = [" ".join([file.name, *map("{:2}".format, row)]) for file, row in zip(files, rows)]
+    path.write_text("\n".join([str(len(rows)), NAMES, *rows, ""]))
+    return path
 
 
 @pytest.fixture(scope="module", params=SMALL, ids=name_of)
@@ -159,7 +174,9 @@ def test_the_newest_run_is_used_else_the_released_weights(trained, photos, tmp_p
     save_checkpoint({"epoch": 0, "g_model_state_dict": halves}, Path(f"checkpoints/{name}.pkl"))
     released = common.load_net(config, name, build).state_dict()
     assert all(
-        torch.equal(released[key], halves[key].float()) for key in weights if "num" not in key
+        torch.equal(released[key].float(), halves[key].float())
+        for key in weights
+        if "num" not in key
     )
     for number in (1, 2):
         shutil.copytree(run, f"log_gan/{name}/run{number}")
@@ -648,6 +665,235 @@ def test_the_rate_of_cyclegan_falls_to_nothing(images, tmp_path, monkeypatch):
     assert rates == [1, 1, 1, 0.5]
 
 
+# --- IcGAN
+
+
+def counted(net, classifier, images, truths):
+    """The figures of IcGAN, counted image by image, with what each change is to be written out."""
+    names, columns = net.attributes, ["right", "redrawn", "before", "after", "kept"]
+    hits = {name: {column: [] for column in columns} for name in names}
+    for image, truth in zip(images, truths):
+        noise, values = net.encoders["z"](image[None]), net.encoders["y"](image[None])[0]
+        told = {name: value > 0 for name, value in zip(names, values.tolist())}
+
+        def seen(picture):
+            return dict(zip(names, (classifier(picture)[0] > 0).tolist()))
+
+        def draw(wanted, noise=noise):
+            values = torch.tensor([[1.0 if wanted[name] else -1.0 for name in names]])
+            return seen(net.generator(torch.cat([noise, values], 1)[..., None, None]))
+
+        photo, before = seen(image[None]), draw(told)
+        for name, found in hits.items():
+            wanted = told | {name: not told[name]}
+            if name == "Black_Hair" and not told[name]:
+                wanted["Blond_Hair"] = False
+            if name == "Blond_Hair" and not told[name]:
+                wanted["Black_Hair"] = False
+            after = draw(wanted)
+            found["right"].append(photo[name] == truth[name])
+            found["redrawn"].append(photo[name] == before[name])
+            found["before"].append(before[name] != told[name])
+            found["after"].append(after[name] != told[name])
+            for other in names:
+                if other != name and {name, other} != {"Black_Hair", "Blond_Hair"}:
+                    found["kept"].append(after[other] == before[other])
+    rows = {
+        name: {column: 100 * np.mean(found) for column, found in row.items()}
+        for name, row in hits.items()
+    }
+    rows["mean"] = {c: np.mean([row[c] for row in rows.values()]) for c in columns}
+    return {name: pytest.approx(row) for name, row in rows.items()}
+
+
+@torch.no_grad()
+def test_the_figures_of_icgan(trained, images):
+    application, run = trained
+    if application is not icgan:
+        pytest.skip("of IcGAN")
+    kept = json.loads((run / "figures.json").read_text())
+    config = icgan.Use(input="", out_dir="", path_checkpoint=str(run))
+    net, classifier = common.load_net(config, "icgan", icgan.build), face_net(4)
+    classifier.load_state_dict(torch.load(run / "classifier.pt"))
+    faces = [Image.open(path).resize((64, 76), 2) for path in sorted(images.iterdir())[-2:]]
+    faces = np.stack([face.crop((0, 6, 64, 70)) for face in faces])
+    truths = [
+        {name: bool(number & 2**k) for k, name in enumerate(NAMES.split())} for number in (25, 26)
+    ]
+    expected = counted(net, classifier.eval(), common.to_images(torch.tensor(faces)), truths)
+    assert kept == {"images": 2, "figures": expected}
+
+    # Those of nets whose every answer depends on all that they are told
+    torch.manual_seed(1)
+    pictures, names = torch.rand(30, 3, 64, 64) * 2 - 1, net.attributes
+    for weight in net.generator.parameters():
+        weight.mul_(8)
+    labels = torch.rand(30, 4) < 0.5
+    noise, attributes = net.encode(pictures)
+    logits = classifier(net.draw(noise, attributes))
+    classifier[-1].bias -= logits.quantile(0.5, 0)  # between two: none lies on the border
+    found = icgan.figures(net, classifier, pictures, labels.numpy())
+    expected = counted(
+        net, classifier, pictures, [dict(zip(names, row)) for row in labels.tolist()]
+    )
+    assert found == expected
+    assert all(0 < value < 100 for column, value in found["mean"].items())
+
+
+def test_a_step_of_icgan_written_out_again(monkeypatch):
+    monkeypatch.setattr(icgan, "augment", lambda images, policy: images)
+    torch.manual_seed(0)
+    real = torch.rand(6, 3, 64, 64, dtype=torch.float64) * 2 - 1
+    labels = torch.tensor([[1, -1, 1], [-1, 1, -1]] * 3, dtype=torch.float64)
+    net, d = icgan.IcGAN(["Black_Hair", "Blond_Hair", "Young"], 5, 4, 4), None
+    net, d = net.double(), icgan.Judge(3, 4).double()
+    net.encoders["y"][1][-3].p = 0  # no dropout
+    config = icgan.Config(nz=5, bf16=False, match_contrast=3.0, obey=0.7, reconstruct=0.3)
+    optimizers = [
+        torch.optim.SGD(each.parameters(), lr=0.0) for each in (net.generator, d, net.encoders)
+    ]
+    for encoding in (False, True):
+        torch.manual_seed(1)
+        numbers = icgan.train_step(real, labels, net, d, optimizers, config, encoding)
+        torch.manual_seed(1)
+        noise = torch.randn(6, 5, dtype=torch.float64)
+        which, whether = torch.randint(3, (6,)), torch.rand(6, 1) < 0.5
+        wanted = labels.clone()
+        for row, column in enumerate(which):
+            if whether[row]:
+                wanted[row, column] *= -1
+                if wanted[row, column] > 0 and column < 2:
+                    wanted[row, 1 - column] = -1
+        assert not torch.equal(wanted, labels)
+
+        def draw(noise, attributes):
+            return net.generator(torch.cat([noise, attributes], 1)[:, :, None, None])
+
+        def p(images):
+            """What D says of each image: whether it is real, and which attributes it has."""
+            features = d.judge.main[:-2](images)
+            return d.judge.main[-2:](features).float(), d.tell(features)[
+                :, :, 0, 0
+            ].float().sigmoid()
+
+        def cross(p, wanted):
+            return -(wanted * p.log() + (1 - wanted) * (1 - p).log()).mean()
+
+        made, y, z = draw(noise, wanted), net.encoders["y"], net.encoders["z"]
+        nothing = torch.zeros((), dtype=torch.float64)
+        if encoding:
+            loss_z = ((z(made.detach()) - noise) ** 2).mean()
+            again = ((draw(z(real), labels) - real) ** 2).mean()
+            expected = [nothing] * 5 + [loss_z, again] + [nothing] * 2
+            learnt = {z[0].weight: loss_z + 0.3 * again}
+        else:
+            (p_real, of_real), (p_made, of_made) = p(real), p(made)
+            p_before, _ = p(made.detach())
+            loss_d, loss_g = cross(p_real, 0.9) + cross(p_before, 0.0), cross(p_made, 0.9)
+            told, obey = cross(of_real, (labels + 1) / 2), cross(of_made, (wanted + 1) / 2)
+            loss_y = ((y(real) - labels) ** 2).mean()
+            deviations = [
+                (each(made.detach()), each(made), each(real))
+                for each in (
+                    lambda images: images.transpose(0, 1).flatten(1).mean(1),
+                    lambda images: images.transpose(0, 1).flatten(1).std(1),
+                )
+            ]
+            contrast = sum(((now - wish) ** 2).mean() for _, now, wish in deviations)
+            expected = [
+                loss_d,
+                loss_g,
+                told,
+                obey,
+                loss_y,
+                nothing,
+                nothing,
+                p_real.mean(),
+                p_made.mean(),
+            ]
+            learnt = {
+                d.judge.main[0].weight: loss_d + 0.7 * told,
+                d.tell.weight: loss_d + 0.7 * told,
+                y[1][0].weight: loss_y,
+                net.generator.main[0].weight: loss_g + 3.0 * contrast + 0.7 * obey,
+            }
+        assert torch.allclose(numbers.double(), torch.stack(expected), rtol=1e-4)
+        for weight, total in learnt.items():
+            (gradient,) = torch.autograd.grad(total, weight, retain_graph=True)
+            assert torch.allclose(weight.grad, gradient, rtol=1e-3, atol=1e-7)
+
+
+def test_what_is_learnt_first_stays_while_the_noise_is_learnt(trained):
+    application, run = trained
+    if application is not icgan:
+        pytest.skip("of IcGAN")
+    first, last = (
+        torch.load(run / f"checkpoint_{n}_epoch.pkl")["g_ema_model_state_dict"] for n in (0, 1)
+    )
+    for key in first:
+        assert torch.equal(first[key], last[key]) != key.startswith("encoders.z"), key
+
+
+def test_a_hair_colour_takes_the_place_of_another():
+    names = ["Black_Hair", "Smiling", "Blond_Hair", "Young"]
+    seen = torch.tensor([[1.0, -1, -1, 1], [-1, 1, 1, -1], [-1, -1, -1, -1]])
+    for words, expected in {
+        (): seen,
+        ("Blond_Hair=1",): [[-1, -1, 1, 1], [-1, 1, 1, -1], [-1, -1, 1, -1]],
+        ("Blond_Hair=0", "Smiling=1"): [[1, 1, -1, 1], [-1, 1, -1, -1], [-1, 1, -1, -1]],
+        ("Young=1", "Black_Hair=1"): [[1, -1, -1, 1], [1, 1, -1, 1], [1, -1, -1, 1]],
+    }.items():
+        new = icgan.changed(seen, *icgan.asked(words, names), names)
+        assert new.tolist() == torch.as_tensor(expected).tolist()
+
+
+def test_what_is_set_is_drawn(trained, tmp_path):
+    """The picture of a photo is what the generator makes of its noise and the attributes asked for."""
+    application, run = trained
+    if application is not icgan:
+        pytest.skip("of IcGAN")
+    photo = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 90, 3), dtype=np.uint8))
+    photo.save(tmp_path / "photo.png")
+    config = icgan.Use(
+        input=str(tmp_path / "photo.png"), out_dir=str(tmp_path / "out"), device="cpu",
+        path_checkpoint=str(run), set=("Blond_Hair=1", "Young=0", "Smiling=1", "Black_Hair=0"),
+    )  # fmt: skip
+    net = common.load_net(config, "icgan", icgan.build)
+    image = common.to_images(torch.tensor(np.asarray(photo))[None, :, 13:77])
+    with torch.no_grad():
+        code = torch.cat([net.encoders["z"](image), torch.tensor([[-1.0, 1, 1, -1]])], 1)
+        made = net.generator(code[..., None, None])[0].permute(1, 2, 0)
+    icgan.use(config)
+    found = np.asarray(Image.open(tmp_path / "out/photo.png"))
+    assert np.array_equal(found, ((made + 1) * 127.5).round().numpy())
+
+
+def test_attributes_are_those_of_the_images_that_are_left(images, tmp_path):
+    """By their names, also where some cannot be read, and only the first so many are used."""
+    folder = tmp_path / "faces"
+    shutil.copytree(images, folder)
+    (folder / "003.png").write_text("broken")
+    config = small_config(icgan, folder, tmp_path)
+    config.max_images, config.skip_bad_images = 20, True
+    learnt, apart, config = common.open_images(config, torch.device("cpu"))
+    names, values = icgan.open_attributes(config, len(learnt.images) + len(apart))
+    left = [number for number in range(1, 21) if number != 4]
+    columns = [NAMES.split().index(name) for name in names]
+    assert values.tolist() == [[bool(n & 2**k) for k in columns] for n in left]
+
+
+def test_drawn_faces_know_their_attributes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    drawn.draw_faces(icgan.DRAWN_FACES, 12)
+    config = icgan.Config(
+        data_dir=icgan.DRAWN_FACES, attributes_file="none", attributes="Male,Bangs"
+    )
+    names, values = icgan.open_attributes(config, 12)
+    told = [drawn.attributes(seed) for seed in range(1, 13)]
+    assert values.tolist() == [[row["Male"], row["Bangs"]] for row in told]
+    assert names == ["Male", "Bangs"] and 0 < values.sum() < values.size
+
+
 # --- sentences
 
 # As in faults/test_sentences.py: a command, and the sentence that ends it or, in NOTES, is printed.
@@ -688,6 +934,26 @@ context_encoder.py --random-blocks 2
     random_blocks is 2.0; it must be from 0 to 1.
 context_encoder.py --adversarial -1
     adversarial is -1.0; it must be 0 or more.
+icgan.py --input photos --out-dir out --path-checkpoint icgan.pkl --set Smiling=1 Hat=1
+    set has Hat=1, which is no NAME=0 or NAME=1 of what these weights can change: Blond_Hair, Smiling.
+icgan.py --input photos --out-dir out --path-checkpoint icgan.pkl --set Smiling=yes
+    set has Smiling=yes, which is no NAME=0 or NAME=1 of what these weights can change: Blond_Hair, Smiling.
+icgan.py --input noise --out-dir photos --path-checkpoint icgan.pkl
+    out_dir photos has files in it already; name a new folder.
+icgan.py --input photos --out-dir out
+    weights.pkl is of another net than applications.icgan has; name a run or a file of it.
+icgan.py --data-dir many --attributes-file missing.txt
+    attributes_file missing.txt does not tell the attributes of the images ([Errno 2] No such file or directory: 'missing.txt'); name CelebA's list_attr_celeba.txt, which is at https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, or one like it.
+icgan.py --data-dir many --attributes-file notes.txt
+    attributes_file notes.txt does not tell the attributes of the images (not enough values to unpack (expected at least 2, got 1)); name CelebA's ...
+icgan.py --data-dir many --attributes-file fewer.txt
+    attributes_file fewer.txt does not tell the attributes of the images (no row for '009.png'); name CelebA's ...
+icgan.py --data-dir many --attributes-file known.txt --attributes Young,Hat
+    attributes has Hat, which known.txt does not tell; it tells Smiling, Black_Hair, Blond_Hair, Gray_Hair, Young.
+icgan.py --data-dir many --attributes-file known.txt --attributes=
+    attributes has an empty name, which known.txt does not tell; it tells Smiling, Black_Hair, Blond_Hair, Gray_Hair, Young.
+icgan.py --data-dir many --attributes-file known.txt --attributes Young
+    num_epochs is 1; it must be more than gan_epochs (12), for only then the noise of a photo is learnt.
 srgan.py --input large --out-dir new3 --path-checkpoint srgan.pkl
     none of the pictures of input large could be used; name others.
 srgan.py --input photos --out-dir out
@@ -722,6 +988,10 @@ srgan.py --input mixed --out-dir out6 --path-checkpoint srgan.pkl
     Passed over large.png: it has 4,002,000 pixels; of more than 4 million make a part.
 cyclegan.py --data-b many
     No CelebA at data/img_align_celeba or data/img_align_celeba.zip; going on with generated faces.
+
+
+icgan.py --input noise --out-dir out7 --path-checkpoint icgan.pkl --set Smiling=1
+    8 faces, each as it is and with every change, are in out7/faces.png
 context_encoder.py --data-dir many
     On 1 images that were not trained on (log_gan/context_encoder/run1/figures.json):
 """
@@ -745,6 +1015,9 @@ def scene(tmp_path_factory):
         (folder / inside).mkdir(exist_ok=True)
         Image.new("L", (2001, 2000)).save(folder / inside / "large.png")
     nets = {"weights": context_encoder.context_encoder(4), "srgan": srgan.SRResNet(4, 1)}
+    nets["icgan"] = icgan.IcGAN(["Blond_Hair", "Smiling"], 3, 4, 4)
+    for name, count in {"known": 10, "fewer": 9}.items():
+        write_attributes(folder / f"{name}.txt", sorted((folder / "many").iterdir())[:count])
     for name, net in nets.items():
         save_checkpoint({"g_model_state_dict": net.state_dict()}, folder / f"{name}.pkl")
     save_checkpoint({"g_model_state_dict": {"main.0.weight": torch.zeros(1)}}, folder / "other.pkl")

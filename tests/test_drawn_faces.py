@@ -3,7 +3,7 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-from drawings.faces import draw_face, draw_faces
+from drawings.faces import attributes, draw_face, draw_faces
 from my_dataset import CelebADataset, face_transform
 
 
@@ -21,6 +21,29 @@ def test_faces_differ_and_lie_where_celebas_do():
     gray = faces.mean(axis=(0, 3))
     eyes, cheeks = gray[106:116, [69, 108]].mean(), gray[130:138, [62, 115]].mean()
     assert eyes < cheeks - 10  # the mean face is darker at CelebA's eye points
+
+
+def test_a_face_has_the_attributes_that_it_is_said_to_have():
+    told = [attributes(seed) for seed in range(1, 81)]
+    names = list(told[0])
+    assert all(0 < sum(row[name] for row in told) < 80 for name in names)
+    assert all(sum(row[name] for name in names if "Hair" in name) <= 1 for row in told)
+    faces = np.stack([np.asarray(draw_face(seed), float) for seed in range(1, 81)])
+
+    def mean(name, rows, columns, whether=True):
+        chosen = [row[name] == whether for row in told]
+        return faces[chosen, rows, columns].mean((0, 1, 2))
+
+    hair = {name: mean(name, slice(42, 56), slice(75, 103)) for name in names if "Hair" in name}
+    black, blond, brown, grey = (
+        hair[f"{color}_Hair"] for color in ("Black", "Blond", "Brown", "Gray")
+    )
+    assert black.mean() < brown.mean() < min(blond.mean(), grey.mean())
+    assert np.ptp(grey) < np.ptp(brown) and np.ptp(grey) < np.ptp(blond)
+    bridge = slice(105, 111), slice(85, 92)
+    assert mean("Eyeglasses", *bridge).mean() < mean("Eyeglasses", *bridge, False).mean() - 10
+    forehead = slice(72, 85), slice(70, 108)
+    assert mean("Bangs", *forehead).mean() < mean("Bangs", *forehead, False).mean() - 10
 
 
 def test_the_zip_holds_them_in_order_for_the_dataset(tmp_path):

@@ -395,6 +395,17 @@ def test_several_processes_share_an_epoch_also_when_their_number_changes():
     assert sorted([*first_two_iterations, *alone]) == list(range(26))
 
 
+def test_labels_stay_with_their_images():
+    labels = torch.stack([torch.arange(26), -torch.arange(26)], 1)
+    for place in ({}, {"rank": 1, "world_size": 3}):
+        faces = FaceBatches(NUMBERED, 4, 1, CPU, horizontal_flip=True, **place)
+        faces.labels = labels
+        plain = numbers(FaceBatches(NUMBERED, 4, 1, CPU, **place).epoch(3, 12))
+        pairs = list(faces.epoch(3, 12))
+        assert pairs and numbers(images for images, _ in pairs) == plain
+        assert [row.tolist() for _, rows in pairs for row in rows] == [[n, -n] for n in plain]
+
+
 def test_half_of_the_images_are_mirrored_if_asked_for():
     pixels = np.random.default_rng(0).integers(0, 256, (400, 4, 4, 3), dtype=np.uint8)
     (plain,) = FaceBatches(pixels, 400, 1, CPU).epoch(0)
