@@ -67,7 +67,7 @@ class Config(TrainConfig):
 
     data_dir: Free[Place] = CELEBA_DIR  # folder or .zip of images
     direction: Direction = "sketch"  # sketch: from one, drawn of each image; AtoB, BtoA: pairs A|B
-    num_epochs: Free[Count] = 16  # times through all the images but the tenth that is kept apart
+    num_epochs: Free[Count] = 12  # times through all the images but the tenth that is kept apart
     batch_size: Count = 16  # images in one iteration (of each process, under torchrun)
     width: Count = 40  # channels of the net's first layer
     width_d: Count = 48  # and of the discriminator's
@@ -200,8 +200,10 @@ def train(config: Config) -> Path:
         initialize_weights(each)
         each.to(device, memory_format=torch.channels_last)
     optimizers = [fused_adam(each, config.lr, beta1=0.5) for each in nets]
-    average = WeightAverage(net, config.ema_decay)
-    parts = dict(zip(["g_model", "d_model", "l2_model"], nets)) | {"g_ema_model": average.net}
+    averages = {each: WeightAverage(each, config.ema_decay) for each in (net, alone)}
+    averaged, averaged_alone = (average.net for average in averages.values())
+    parts = dict(zip(["g_model", "d_model", "l2_model"], nets))
+    parts |= {"g_ema_model": averaged, "l2_ema_model": averaged_alone}
     parts |= dict(zip(["g_optimizer", "d_optimizer", "l2_optimizer"], optimizers))
     first = to_images(torch.tensor(data.images[:512])).to(device)
     first, real = to_pair(first, config.direction)  # for BatchNorm's statistics, and a picture
@@ -210,14 +212,17 @@ def train(config: Config) -> Path:
         run.save_picture("real.png", lambda: make_grid(torch.cat([first[:8], real[:8]]), 8))
         for _ in run.epochs():
             for batch in run.batches():
-                average.set_share(run.step)
+                for average in averages.values():
+                    average.set_share(run.step)
                 strength = float(torch.empty(()).uniform_(2, 8))  # pencils differ
                 pair = to_pair(batch, config.direction, strength)
                 run.count(train_step(*pair, *nets, optimizers, config))
-                average.update(net)
-            average.count_statistics(first.split(64))
-            run.end_epoch(lambda: triples(average.net, given[:8], truth[:8]))
-    made = {"L2 alone": apply(alone, given), "Pix2Pix": apply(average.net, given)}
+                for each, average in averages.items():
+                    average.update(each)
+            for average in averages.values():
+                average.count_statistics(first.split(64))
+            run.end_epoch(lambda: triples(averaged, given[:8], truth[:8]))
+    made = {"L2 alone": apply(averaged_alone, given), "Pix2Pix": apply(averaged, given)}
     save_figures(run.folder, figures(made, truth), len(truth))
     return run.folder
 

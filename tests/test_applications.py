@@ -481,7 +481,7 @@ def test_the_figures_of_pix2pix(images, tmp_path):
     sketches = np.stack([drawn_by_hand(face, 4) for face in truth])
     checkpoint = torch.load(run / "checkpoint_1_epoch.pkl")
     expected = {}
-    for name, key in {"L2 alone": "l2_model", "Pix2Pix": "g_ema_model"}.items():
+    for name, key in {"L2 alone": "l2_ema_model", "Pix2Pix": "g_ema_model"}.items():
         weights = checkpoint[f"{key}_state_dict"]
         net = pix2pix.u_net(4)
         net.load_state_dict(weights)
