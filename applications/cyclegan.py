@@ -68,18 +68,14 @@ class Config(TrainConfig):
     """Learn to give pictures another style. With --input and --out-dir: do it to yours (--input x --help
     tells more). Every constant can be edited in applications/cyclegan.py or given as a flag."""
 
-    data_a: Free[Place] = (
-        CELEBA_DIR  # folder or .zip of images; where CelebA is missing: made faces
-    )
+    data_a: Free[Place] = CELEBA_DIR  # folder or .zip; where CelebA is missing: generated faces
     data_b: Free[Place] = DRAWN_FACES  # folder or .zip of images of another style
     num_epochs: Free[Count] = 12  # times through the smaller set, but the tenth that is kept apart
     batch_size: Count = 2  # images of each kind in one iteration (of each process, under torchrun)
     width: Count = 24  # channels of the nets' first layers
     blocks: Count = 4  # residual blocks in a generator
     lr: Rate = 0.0003  # learning rate of Adam; in the second half of the epochs it falls to 0
-    cycle: Weight = (
-        10  # weight of the absolute error of there and back, beside 1 for the adversarial loss
-    )
+    cycle: Weight = 5  # weight of the absolute error of there and back, beside 1 for what D says
     identity: Weight = 1  # weight of the absolute error of an image that has its style already
     pool: Count = 50  # earlier images that D is shown beside new ones
     ema_decay: Below1 = 0.999  # of the moving average of the nets' weights, which is what is used
