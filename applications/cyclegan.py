@@ -75,8 +75,8 @@ class Config(TrainConfig):
     width: Count = 24  # channels of the nets' first layers
     blocks: Count = 4  # residual blocks in a generator
     lr: Rate = 0.0003  # learning rate of Adam; in the second half of the epochs it falls to 0
-    cycle: Weight = 5  # weight of the absolute error of there and back, beside 1 for what D says
-    identity: Weight = 1  # weight of the absolute error of an image that has its style already
+    cycle: Weight = 2  # weight of the absolute error of there and back, beside 1 for what D says
+    identity: Weight = 0.5  # weight of the absolute error of an image that has its style already
     pool: Count = 50  # earlier images that D is shown beside new ones
     ema_decay: Below1 = 0.999  # of the moving average of the nets' weights, which is what is used
     out_dir: Free[Place] = "log_gan/cyclegan"  # each run gets a folder of its own in here
