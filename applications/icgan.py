@@ -323,7 +323,8 @@ def open_attributes(config, count):
 
     Raises RunError where the attributes of an image are not known.
     """
-    dataset, names = CelebADataset(config.data_dir, None), config.attributes.split(",")
+    dataset = CelebADataset(config.data_dir, None)
+    names = list(dict.fromkeys(name.strip() for name in config.attributes.split(",")))
     files = dataset.names[: config.max_images or None]
     if len(files) > count:  # some have been left out
         files = [file for file in files if dataset.can_read(file)]
@@ -395,7 +396,10 @@ def figures(net, classifier, truth, labels):
             "after": after[k][:, k] == wanted[:, k],
             "kept": after[k][:, others] == drawn[:, others],
         }
-        rows[name] = {column: 100 * float(hits.double().mean()) for column, hits in shares.items()}
+        rows[name] = {
+            column: 100 * float(hits.double().mean()) if hits.numel() else 100.0  # of no others
+            for column, hits in shares.items()
+        }
     means = np.mean([list(row.values()) for row in rows.values()], 0).tolist()
     return rows | {"mean": dict(zip(shares, means))}
 

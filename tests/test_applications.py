@@ -740,6 +740,13 @@ def test_the_figures_of_icgan(trained, images):
     assert all(0 < value < 100 for column, value in found["mean"].items())
 
 
+def test_one_attribute_alone_keeps_all_others():
+    torch.manual_seed(0)
+    pictures, labels = torch.rand(4, 3, 64, 64), np.array([[True], [False]] * 2)
+    found = icgan.figures(icgan.IcGAN(["Male"], 5, 4, 4), face_net(1), pictures, labels)
+    assert found["Male"]["kept"] == 100 and found["mean"] == found["Male"]
+
+
 def test_a_step_of_icgan_written_out_again(monkeypatch):
     monkeypatch.setattr(icgan, "augment", lambda images, policy: images)
     torch.manual_seed(0)
@@ -886,7 +893,7 @@ def test_drawn_faces_know_their_attributes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     drawn.draw_faces(icgan.DRAWN_FACES, 12)
     config = icgan.Config(
-        data_dir=icgan.DRAWN_FACES, attributes_file="none", attributes="Male,Bangs"
+        data_dir=icgan.DRAWN_FACES, attributes_file="none", attributes="Male, Bangs,Male "
     )
     names, values = icgan.open_attributes(config, 12)
     told = [drawn.attributes(seed) for seed in range(1, 13)]
