@@ -4,7 +4,7 @@ pictures on which a trained application is used."""
 import json
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -63,10 +63,20 @@ class UseConfig:
 
 def train_or_use(train, train_config, use, use_config):
     """What an application does as a script: use(config) if there is an --input, else train(config)."""
-    if any(word.partition("=")[0] == "--input" for word in sys.argv):
-        use(tyro.cli(use_config))
+    given = {word.partition("=")[0] for word in sys.argv if word.startswith("--")}
+    of_training, of_use = (
+        {f"--{field.name}".replace("_", "-") for field in fields(each)}
+        for each in (train_config, use_config)
+    )
+    program = f"python -m applications.{Path(sys.argv[0]).stem}"
+    if "--input" in given:
+        use(tyro.cli(use_config, prog=program))
+    elif given & (of_use - of_training):
+        raise RunError(
+            f"{min(given & (of_use - of_training))} is for using what has been trained; name an --input, too."
+        )
     else:
-        train_as_told(train, train_config)
+        train_as_told(train, train_config, program=program)
 
 
 # --- images to learn from

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+import tyro
 from PIL import Image, ImageDraw
 from torch import nn
 
@@ -64,6 +65,7 @@ from machinery.processes import average_gradients, map_in_processes
 from machinery.run import Run
 from my_dataset import CELEBA_DIR, DRAWN_FACES, CelebADataset
 
+Words = tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]]  # of each --set
 NINE = "Black_Hair,Blond_Hair,Brown_Hair,Gray_Hair,Eyeglasses,Bangs,Smiling,Male,Young"
 HAIR = {"Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair"}  # a face has one of them, or none
 ROWS = 8  # faces in a picture of an epoch, or in a grid
@@ -100,7 +102,7 @@ class Use(UseConfig):
     64 x 64 pixels."""
 
     input: Place  # a picture, or a folder of them; or noise: a grid of new faces, a change a column
-    set: tuple[str, ...] = ()  # what to change, such as Eyeglasses=1 Smiling=0; all else stays
+    set: Words = ()  # what to change, such as Eyeglasses=1 Smiling=0; all else stays
     seed: Seed = 1  # of what is drawn from noise
 
 
@@ -446,9 +448,10 @@ def build(weights):
 def asked(words, names):
     """What NAME=0 and NAME=1 ask for: bool (k,), which of the names, and -1 or 1, (k,), the values.
 
-    Raises RunError for anything else.
+    words: texts, or tuples of them. Raises RunError for anything else, and for what cannot be both.
     """
     values = torch.zeros(len(names))
+    words = [word for each in words for word in ([each] if isinstance(each, str) else each)]
     for word in words:
         name, _, value = word.partition("=")
         if name not in names or value not in ("0", "1"):
@@ -457,6 +460,9 @@ def asked(words, names):
                 f"{', '.join(names)}."
             )
         values[names.index(name)] = 2.0 * int(value) - 1
+    hair = [word for word in words if word.removesuffix("=1") in HAIR]
+    if len(hair) > 1 or (values != 0).sum() < len({*words}):
+        raise RunError(f"set has {', '.join(words)}: a face cannot be all of that; ask for less.")
     return values != 0, values
 
 

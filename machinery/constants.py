@@ -195,11 +195,12 @@ def saved_config(config_class, resume, out_dir):
 # --- flags
 
 
-def config_from_flags(config_class, recipes=None, own_run=""):
+def config_from_flags(config_class, recipes=None, own_run="", program=None):
     """The constants with this call's flags; for a run to go on with, flags on its config.json.
 
     recipes: what --recipe may name: constants that are set together. A flag beside it wins.
     own_run: the run that this job of torchrun had begun before it was started again; "" if none.
+    program: how it is called, for its help; by default its file's name.
     """
     check_ranges(config_class())  # what was edited, before tyro complains of it in its own way
     recipes = {"default": {}, **(recipes or {})}
@@ -207,7 +208,7 @@ def config_from_flags(config_class, recipes=None, own_run=""):
     call = [("config", tyro.conf.OmitArgPrefixes[config_class])]
     if len(recipes) > 1:
         call += [("recipe", Annotated[Literal[tuple(recipes)], help_text], "default")]
-    told = tyro.cli(make_dataclass("Call", call), description=config_class.__doc__)
+    told = tyro.cli(make_dataclass("Call", call), prog=program, description=config_class.__doc__)
     asked, recipe = told.config, recipes[getattr(told, "recipe", "default")]
 
     resume = asked.resume
@@ -229,10 +230,10 @@ def config_from_flags(config_class, recipes=None, own_run=""):
     return replace(base, **recipe | flags | {"resume": base.resume})
 
 
-def train_as_told(train, config_class, recipes=None):
+def train_as_told(train, config_class, recipes=None, program=None):
     """What a training script does: train(config), with the constants that the command line gives.
 
     Started by torchrun, all of its processes train together.
     """
     with joined_processes() as own_run:
-        train(from_rank_0(lambda: config_from_flags(config_class, recipes, own_run)))
+        train(from_rank_0(lambda: config_from_flags(config_class, recipes, own_run, program)))

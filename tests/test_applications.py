@@ -945,6 +945,12 @@ icgan.py --input photos --out-dir out --path-checkpoint icgan.pkl --set Smiling=
     set has Hat=1, which is no NAME=0 or NAME=1 of what these weights can change: Blond_Hair, Smiling.
 icgan.py --input photos --out-dir out --path-checkpoint icgan.pkl --set Smiling=yes
     set has Smiling=yes, which is no NAME=0 or NAME=1 of what these weights can change: Blond_Hair, Smiling.
+icgan.py --input photos --out-dir out --path-checkpoint icgan_hair.pkl --set Black_Hair=1 --set Blond_Hair=1
+    set has Black_Hair=1, Blond_Hair=1: a face cannot be all of that; ask for less.
+icgan.py --input photos --out-dir out --path-checkpoint icgan.pkl --set Smiling=1 Smiling=0
+    set has Smiling=1, Smiling=0: a face cannot be all of that; ask for less.
+icgan.py --data-dir many --set Smiling=1
+    --set is for using what has been trained; name an --input, too.
 icgan.py --input noise --out-dir photos --path-checkpoint icgan.pkl
     out_dir photos has files in it already; name a new folder.
 icgan.py --input photos --out-dir out
@@ -995,8 +1001,6 @@ srgan.py --input mixed --out-dir out6 --path-checkpoint srgan.pkl
     Passed over large.png: it has 4,002,000 pixels; of more than 4 million make a part.
 cyclegan.py --data-b many
     No CelebA at data/img_align_celeba or data/img_align_celeba.zip; going on with generated faces.
-
-
 icgan.py --input noise --out-dir out7 --path-checkpoint icgan.pkl --set Smiling=1
     8 faces, each as it is and with every change, are in out7/faces.png
 context_encoder.py --data-dir many
@@ -1023,6 +1027,7 @@ def scene(tmp_path_factory):
         Image.new("L", (2001, 2000)).save(folder / inside / "large.png")
     nets = {"weights": context_encoder.context_encoder(4), "srgan": srgan.SRResNet(4, 1)}
     nets["icgan"] = icgan.IcGAN(["Blond_Hair", "Smiling"], 3, 4, 4)
+    nets["icgan_hair"] = icgan.IcGAN(["Blond_Hair", "Black_Hair"], 3, 4, 4)
     for name, count in {"known": 10, "fewer": 9}.items():
         write_attributes(folder / f"{name}.txt", sorted((folder / "many").iterdir())[:count])
     for name, net in nets.items():
