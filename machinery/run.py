@@ -132,7 +132,7 @@ class Run:
         if not same_data:
             raise RunError(
                 f"the {data.unit} in {data.source} are not those that {folder} was trained on; bring "
-                "those back, name their place with data_dir, or start a new run."
+                "those back, name the place where they are, or start a new run."
             )
         if self.epoch + (self.iteration > 0) > config.num_epochs:
             raise RunError(

@@ -146,7 +146,7 @@ gan_demo.py --resume of_another_net
 gan_demo.py --resume half_a_config
     half_a_config is no run to go on with: its config.json cannot be read (...).
 gan_demo.py --resume of_changed_images
-    the images in images are not those that of_changed_images was trained on; bring those back, name their place with data_dir, or start a new run.
+    the images in images are not those that of_changed_images was trained on; bring those back, name the place where they are, or start a new run.
 gan_inference.py --num-img 0
     num_img is 0; it must be 1 or more.
 gan_inference.py --seed -1
