@@ -61,7 +61,7 @@ from machinery.constants import (
 from machinery.diffaugment import augment
 from machinery.ema import WeightAverage
 from machinery.pictures import make_grid, save_picture, to_pictures
-from machinery.processes import average_gradients, map_in_processes
+from machinery.processes import average_gradients, get_rank, map_in_processes
 from machinery.run import Run
 from my_dataset import CELEBA_DIR, DRAWN_FACES, CelebADataset
 
@@ -315,6 +315,8 @@ def train(config: Config) -> Path:
                 )
             noise = None if encoding else fixed_noise
             run.end_epoch(partial(rows_of, average.net, truth[:ROWS], noise))
+    if get_rank() == 0:
+        print("Training the classifier that the figures need; --resume does it again.", flush=True)
     classifier = trained_face_net(data.images, labels, run.folder / "classifier.pt")
     save_figures(run.folder, figures(average.net, classifier, truth, labels_apart), len(truth))
     return run.folder

@@ -1003,6 +1003,8 @@ cyclegan.py --data-b many
     No CelebA at data/img_align_celeba or data/img_align_celeba.zip; going on with generated faces.
 icgan.py --input noise --out-dir out7 --path-checkpoint icgan.pkl --set Smiling=1
     8 faces, each as it is and with every change, are in out7/faces.png
+icgan.py --data-dir many --attributes-file known.txt --attributes Young --num-epochs 2 --gan-epochs 1
+    Training the classifier that the figures need; --resume does it again.
 context_encoder.py --data-dir many
     On 1 images that were not trained on (log_gan/context_encoder/run1/figures.json):
 """
