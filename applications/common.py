@@ -170,8 +170,10 @@ def load_net(config, name, build):
             f"neither a run in {runs} nor {released} has a checkpoint; train one with python -m "
             f"applications.{name}, or name a file with --path-checkpoint."
         )
+    if Path(path, f"{name}.pkl").exists():  # the folder of released weights
+        path = Path(path, f"{name}.pkl")
     if Path(path).is_dir():
-        path, checkpoint = newest_checkpoint(path)
+        path, checkpoint = newest_checkpoint(next(trained_runs(path), path))  # of a folder of runs
     else:
         checkpoint = load_checkpoint(path)
     weights = checkpoint.get("g_ema_model_state_dict", checkpoint["g_model_state_dict"])
@@ -195,7 +197,13 @@ def use_on_pictures(config, change):
     Returns the paths of what was written. Raises RunError where out_dir has files in it or cannot be
     written, and where there is no picture left.
     """
-    dataset, folder = open_pictures(config.input), new_folder(config.out_dir)
+    dataset = open_pictures(config.input)
+    if Path(os.path.realpath(config.out_dir)).is_relative_to(os.path.realpath(config.input)):
+        raise RunError(
+            f"out_dir {config.out_dir} lies in input {config.input}, so what is made would be an input "
+            "the next time; name another folder."
+        )
+    folder = new_folder(config.out_dir)
     paths, tiles, taken = [], [], {OVERVIEW}
     for name in dataset.names:
         try:

@@ -67,7 +67,7 @@ class Config(TrainConfig):
 
     data_dir: Free[Place] = CELEBA_DIR  # folder or .zip of images
     direction: Direction = "sketch"  # sketch: from one, drawn of each image; AtoB, BtoA: pairs A|B
-    num_epochs: Free[Count] = 20  # times through all the images but the tenth that is kept apart
+    num_epochs: Free[Count] = 16  # times through all the images but the tenth that is kept apart
     batch_size: Count = 16  # images in one iteration (of each process, under torchrun)
     width: Count = 40  # channels of the net's first layer
     width_d: Count = 48  # and of the discriminator's
@@ -126,12 +126,13 @@ def to_pair(images, direction, strength=4):
 
 
 def check_pairs(place):
-    """Raise RunError where the first image of a folder or zip is no pair."""
+    """Raise RunError where the first image of a folder or zip that can be read is no pair."""
     dataset = CelebADataset(place, None)
-    width, height = dataset.load_image(dataset.names[0]).size
-    if width < 1.5 * height:
+    name = next(filter(dataset.can_read, dataset.names))
+    width, height = dataset.load_image(name).size
+    if width <= height:
         raise RunError(
-            f"{dataset.names[0]} of {place} is {width} x {height} pixels, no pair of pictures side by "
+            f"{name} of {place} is {width} x {height} pixels, no pair of pictures side by "
             "side; name a folder of pairs, or leave direction at sketch."
         )
 

@@ -182,8 +182,13 @@ def test_the_newest_run_is_used_else_the_released_weights(trained, photos, tmp_p
         shutil.copytree(run, f"log_gan/{name}/run{number}")
     Path(f"log_gan/{name}/run2/checkpoint_1_epoch.pkl").write_bytes(b"damaged")
     newest = torch.load(run / "checkpoint_0_epoch.pkl")["g_ema_model_state_dict"]
+    for folder in ("", f"log_gan/{name}"):
+        config.path_checkpoint = folder
+        found = common.load_net(config, name, build).state_dict()
+        assert all(torch.equal(found[key], newest[key]) for key in newest)
+    config.path_checkpoint = "checkpoints"
     found = common.load_net(config, name, build).state_dict()
-    assert all(torch.equal(found[key], newest[key]) for key in newest)
+    assert all(torch.equal(found[key], released[key]) for key in found)
 
 
 # --- Context Encoder
@@ -496,12 +501,13 @@ def test_the_figures_of_pix2pix(images, tmp_path):
 @pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
 def test_pairs_are_learnt_in_either_direction(direction, tmp_path):
     (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs/0.png").write_bytes(b"broken")
     for number in range(20):
         pair = Image.new("RGB", (50, 30), "red")
         pair.paste("blue", (25, 0, 50, 30))
         pair.save(tmp_path / f"pairs/{number:02d}.png")
     config = small_config(pix2pix, tmp_path / "pairs", tmp_path)
-    config.direction, config.num_epochs = direction, 1
+    config.direction, config.num_epochs, config.skip_bad_images = direction, 1, True
     run = pix2pix.train(config)
     for name, lines in {"real.png": (0, 1), "epoch_000.png": (0, 2)}.items():
         picture = Image.open(run / name)
@@ -911,8 +917,10 @@ context_encoder.py --input notes.txt --out-dir out
     input notes.txt is neither a folder nor a picture (.bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp); name another.
 context_encoder.py --input empty --out-dir out
     input empty has no images in it (.bmp, .gif, .jfif, .jpe, .jpeg, .jpg, .pgm, .png, .ppm, .tif, .tiff, .webp).
-context_encoder.py --input photos --out-dir photos
-    out_dir photos has files in it already; name a new folder.
+context_encoder.py --input photos --out-dir photos/out
+    out_dir photos/out lies in input photos, so what is made would be an input the next time; name another folder.
+context_encoder.py --input photos --out-dir many
+    out_dir many has files in it already; name a new folder.
 context_encoder.py --input photos --out-dir notes.txt
     notes.txt could not be written: notes.txt is a file; name a new folder.
 context_encoder.py --input broken.jpg --out-dir new1
