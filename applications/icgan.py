@@ -317,7 +317,7 @@ def train(config: Config) -> Path:
             run.end_epoch(partial(rows_of, average.net, truth[:ROWS], noise))
     if get_rank() == 0:
         print("Training the classifier that the figures need; --resume does it again.", flush=True)
-    classifier = trained_face_net(data.images, labels, run.folder / "classifier.pt")
+    classifier = trained_face_net(data.images, labels, run.folder / "classifier.pt", True)
     save_figures(run.folder, figures(average.net, classifier, truth, labels_apart), len(truth))
     return run.folder
 

@@ -94,14 +94,20 @@ def to_inputs(pixels):
     return torch.as_tensor(pixels).cpu().permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def trained_face_net(pixels, attributes, path):
-    """A face_net trained on images, uint8 (N, 64, 64, 3); kept in the file path, for the next time."""
+def trained_face_net(pixels, attributes, path, balanced=False):
+    """A face_net trained on images, uint8 (N, 64, 64, 3); kept in the file path, for the next time.
+
+    balanced: faces with an attribute count as much as those without, so that it sees what is rare,
+    too, and takes it for there more often.
+    """
     set_seed(1)
     net = face_net(attributes.shape[1])
     if Path(path).exists():
         net.load_state_dict(torch.load(path, weights_only=True))
         return net
     labels = torch.tensor(attributes).float()
+    share = labels.mean(0).clamp(0.001, 0.999)
+    weight = (1 - share) / share if balanced else None
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
     size = min(BATCH, len(pixels))
     steps = EPOCHS * (len(pixels) // size)
@@ -112,7 +118,8 @@ def trained_face_net(pixels, attributes, path):
             down, right, mirror = torch.randint(-SHIFT, SHIFT + 1, (3,)).tolist()
             batch = to_inputs(pixels[indices]).roll((down, right), (2, 3))
             batch = batch.flip(3) if mirror > 0 else batch
-            loss = F.binary_cross_entropy_with_logits(net(batch), labels[indices])
+            wanted = labels[indices]
+            loss = F.binary_cross_entropy_with_logits(net(batch), wanted, pos_weight=weight)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
