@@ -4,6 +4,7 @@ pictures on which a trained application is used."""
 import json
 import os
 import sys
+from collections import Counter
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
@@ -110,13 +111,20 @@ def read_attributes(path, files):
     images has them, bool (N, k).
 
     It has a line with a count, one with the names, and for each image one with its file name and a 1
-    or a -1 for each. files: paths of images. Raises RunError where it is not so, or lacks an image.
+    or a -1 for each. files: paths of images, of which a row has the whole or the last part. Raises
+    RunError where it is not so, or lacks an image.
     """
     try:
         _, names, *rows = Path(path).read_text("utf-8").splitlines()
-        names, rows = names.split(), [row.split() for row in rows if row.strip()]
+        names = names.split()
+        rows = [
+            row.rsplit(None, len(names)) for row in rows if row.strip()
+        ]  # names may have spaces
         known = {name: row for name, *row in rows}
-        values = [known[Path(file).name] for file in files]
+        called = [file if file in known else Path(file).name for file in files]
+        if len({*called}) < len(called):
+            raise ValueError(f"several images are called {Counter(called).most_common(1)[0][0]}")
+        values = [known[name] for name in called]
         if any(len(row) != len(names) or not {*row} <= {"1", "-1"} for row in values):
             raise ValueError("not as many 1 and -1 in each row as there are names")
     except (OSError, ValueError, KeyError) as error:

@@ -312,7 +312,9 @@ def moved(images, others, rows, columns, farthest=4):
 def find_photos(place):
     """The folder or zip of photographs: place, or where CelebA is to be but is not, faces that the
     released generator draws on first use."""
-    if place != CELEBA_DIR or Path(place).exists() or Path(f"{place}.zip").exists():
+    missing = not Path(place).exists() and not Path(f"{place}.zip").exists()
+    again = Path(place).absolute() == Path(GENERATED_FACES).absolute()  # of a run that had them
+    if not missing or place != CELEBA_DIR and not again:
         return place
     print(
         f"No CelebA at {CELEBA_DIR} or {CELEBA_DIR}.zip; going on with generated faces.", flush=True

@@ -67,7 +67,7 @@ class Config(TrainConfig):
 
     data_dir: Free[Place] = CELEBA_DIR  # folder or .zip of images
     direction: Direction = "sketch"  # sketch: from one, drawn of each image; AtoB, BtoA: pairs A|B
-    num_epochs: Free[Count] = 16  # times through all the images but the tenth that is kept apart
+    num_epochs: Free[Count] = 12  # times through all the images but the tenth that is kept apart
     batch_size: Count = 16  # images in one iteration (of each process, under torchrun)
     width: Count = 40  # channels of the net's first layer
     width_d: Count = 48  # and of the discriminator's

@@ -109,7 +109,7 @@ class SRResNet(nn.Module):
 
     def __init__(self, width, blocks):
         super().__init__()
-        half = width // 2
+        half = max(1, width // 2)
         self.first = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.PReLU(width))
         self.blocks = nn.Sequential(*(Residual(width) for _ in range(blocks)))
         self.after = nn.Conv2d(width, width, 3, padding=1)

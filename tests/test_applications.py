@@ -895,6 +895,16 @@ def test_attributes_are_those_of_the_images_that_are_left(images, tmp_path):
     assert values.tolist() == [[bool(n & 2**k) for k in columns] for n in left]
 
 
+def test_rows_of_attributes_may_have_spaces_and_folders(tmp_path):
+    path = tmp_path / "attributes.txt"
+    path.write_text("3\nMale Young\na b.jpg 1 -1\none/c.jpg -1 1\ntwo/c.jpg -1 -1\n")
+    names, values = common.read_attributes(path, ["x/a b.jpg", "one/c.jpg", "two/c.jpg"])
+    assert names == ["Male", "Young"]
+    assert values.tolist() == [[True, False], [False, True], [False, False]]
+    with pytest.raises(RunError, match="several images are called a b.jpg"):
+        common.read_attributes(path, ["x/a b.jpg", "y/a b.jpg"])
+
+
 def test_drawn_faces_know_their_attributes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     drawn.draw_faces(icgan.DRAWN_FACES, 12)
