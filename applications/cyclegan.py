@@ -15,7 +15,7 @@ if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silen
 
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -140,10 +140,10 @@ class Pool:
         """Images (N, C, H, W), of which every other one at random is an earlier one, for which it stays
         here; until there are enough, all of them are as they were."""
         if self.images is None or len(self.images) < self.size:
-            kept = images if self.images is None else torch.cat([self.images, images])
+            kept = images if self.images is None else torch.cat([self.images.to(images), images])
             self.images = kept[: self.size].clone()
             return images
-        shown = images.clone()
+        shown, self.images = images.clone(), self.images.to(images.device)  # from a checkpoint
         for place in (torch.rand(len(images)) < 0.5).nonzero():
             other = torch.randint(self.size, (1,))
             shown[place], self.images[other] = self.images[other], images[place]
@@ -223,7 +223,7 @@ def train(config: Config) -> Path:
     """
     check_config(config)
     device = choose_device(config.device)
-    config.data_a = find_photos(config.data_a)
+    config = replace(config, data_a=find_photos(config.data_a))
     data_a, apart_a, config = open_images(config, device, "data_a")
     data_b, apart_b, config = open_images(config, device, "data_b")
     data, count = Unpaired(data_a, data_b), min(len(apart_a), len(apart_b))
@@ -238,10 +238,8 @@ def train(config: Config) -> Path:
         each.to(device)
     optimizer = fused_adam(nets, config.lr, beta1=0.5)
     optimizer_d = fused_adam(discriminators, config.lr, beta1=0.5)
-    average, pools = (
-        WeightAverage(nets, config.ema_decay),
-        {name: Pool(config.pool) for name in nets},
-    )
+    average = WeightAverage(nets, config.ema_decay)
+    pools = {name: Pool(config.pool) for name in nets}
     parts = {"g_model": nets, "d_model": discriminators, "g_ema_model": average.net}
     parts |= {"g_optimizer": optimizer, "d_optimizer": optimizer_d}
     parts |= {f"pool_{name}": pool for name, pool in pools.items()}

@@ -396,7 +396,8 @@ def test_a_job_stopped_in_an_epoch_goes_on_with_one_process(launch, tmp_path):
 def test_a_job_uses_neither_mps_nor_another_ones_gpu(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)
+    zero = torch.zeros(1)
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: zero)
     assert choose_device("auto") == torch.device("mps")
     monkeypatch.setattr(processes, "in_job", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "3")
