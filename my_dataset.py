@@ -64,16 +64,16 @@ def resize_and_crop(image, image_size):
     short = min(image.size)
     width, height = (int(image_size * side / short) for side in image.size)
     left, top = round((width - image_size) / 2), round((height - image_size) / 2)
-    if (
-        max(width, height) > 100 * image_size
-    ):  # a line, which has no room in memory when it is resized
-        right, bottom = (left + image_size) * image.width, (top + image_size) * image.height
-        box = (
-            left * image.width / width,
-            top * image.height / height,
-            right / width,
-            bottom / height,
+    if max(width, height) > 100 * image_size:  # a line: as a whole it would need too much memory
+        across, down = (left, left + image_size), (top, top + image_size)
+        (left, right), (top, bottom) = (
+            [place * side / resized for place in places]
+            for places, side, resized in [
+                (across, image.width, width),
+                (down, image.height, height),
+            ]
         )
+        box = left, top, right, bottom
         return image.resize((image_size, image_size), Image.Resampling.BILINEAR, box=box)
     image = image.resize((width, height), Image.Resampling.BILINEAR)
     return image.crop((left, top, left + image_size, top + image_size))

@@ -72,10 +72,8 @@ def train_or_use(train, train_config, use, use_config):
     program = f"python -m applications.{Path(sys.argv[0]).stem}"
     if "--input" in given:
         use(tyro.cli(use_config, prog=program))
-    elif given & (of_use - of_training):
-        raise RunError(
-            f"{min(given & (of_use - of_training))} is for using what has been trained; name an --input, too."
-        )
+    elif only := given & (of_use - of_training):
+        raise RunError(f"{min(only)} is for using what has been trained; name an --input, too.")
     else:
         train_as_told(train, train_config, program=program)
 

@@ -67,8 +67,8 @@ def sentence_of(error):
     words = f"{type(error).__name__} {error}"  # PyTorch has several kinds
     if isinstance(error, MemoryError) or re.search("OutOfMemoryError|alloc.* memory", words):
         return RunError(
-            "there is not enough memory for this; lower batch_size or num_img, or image_size, nz, ngf and ndf of a "
-            "new run."
+            "there is not enough memory for this; lower batch_size or num_img, or image_size, nz, ngf "
+            "and ndf of a new run."
         )
     return None
 
