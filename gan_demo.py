@@ -176,7 +176,7 @@ def train(config: Config) -> Path:
     device = choose_device(config.device)
 
     # Data: image files -> one array -> batches
-    source = find_apart(config.data_dir, config.out_dir)
+    source = find_apart(config.data_dir, config.resume or config.out_dir)
     options = config.image_size, config.nc, config.max_images, config.skip_bad_images
     images, fingerprint = load_faces(source, config.cache_dir, *options)
     faces = FaceBatches(

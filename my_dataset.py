@@ -199,7 +199,7 @@ class CelebADataset(Dataset):
             except (BadZipFile, OSError) as error:
                 reason = getattr(error, "strerror", None) or error
                 advice = "download it again, or name a folder or another .zip"
-                if self.data_dir == Path(DRAWN_FACES):
+                if self.data_dir.absolute() == Path(DRAWN_FACES).absolute():
                     advice = "delete it, and it is drawn again"
                 raise RunError(
                     f"{self.called} {self.data_dir} cannot be opened as a zip ({reason}); {advice}."

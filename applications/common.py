@@ -88,7 +88,7 @@ def open_images(config, device, name="data_dir", nc=3):
     Both are as load_faces has them. Third comes config with the place where they were found. Raises RunError as load_faces does, and
     for fewer than 10 images.
     """
-    source = find_apart(getattr(config, name), config.out_dir, name)
+    source = find_apart(getattr(config, name), config.resume or config.out_dir, name)
     options = config.max_images, config.skip_bad_images
     images, fingerprint = load_faces(source, config.cache_dir, SIDE, nc, *options, name)
     apart = len(images) // 10

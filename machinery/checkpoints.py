@@ -224,9 +224,13 @@ def newest_checkpoint(run, net="g_model"):
     return max(found, key=lambda item: item[1].get("step", item[1].get("epoch", 0)))
 
 
-def remove_older_checkpoints(run, keep):
-    """Keep the newest `keep` checkpoints of whole epochs (0: all), drop an interrupted one."""
-    (Path(run) / "checkpoint_interrupted.pkl").unlink(missing_ok=True)
+def remove_older_checkpoints(path, keep):
+    """Keep `keep` checkpoints of whole epochs (0: all), path and those before; drop an interrupted one.
+
+    Later ones are none of these: a run that goes on with an older one has found them damaged.
+    """
+    (path.parent / "checkpoint_interrupted.pkl").unlink(missing_ok=True)
     if keep:
-        for path in checkpoint_paths(run)[:-keep]:
-            path.unlink()
+        paths = checkpoint_paths(path.parent)
+        for older in paths[: max(0, paths.index(path) + 1 - keep)]:
+            older.unlink()

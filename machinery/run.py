@@ -303,8 +303,9 @@ class Run:
         if self.board:
             self.board.add_image("fixed_noise", np.asarray(picture), step, dataformats="HWC")
         if checkpoint:
-            save_checkpoint(checkpoint, self.folder / f"checkpoint_{epoch}_epoch.pkl")
-            remove_older_checkpoints(self.folder, self.config.keep_checkpoints)
+            path = self.folder / f"checkpoint_{epoch}_epoch.pkl"
+            save_checkpoint(checkpoint, path)
+            remove_older_checkpoints(path, self.config.keep_checkpoints)
 
 
 def seed_iteration(seed, step, rank=0):

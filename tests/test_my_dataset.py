@@ -17,6 +17,7 @@ from common_tools import RunError
 from machinery import packing, processes
 from machinery.batches import FaceBatches, to_images
 from my_dataset import (
+    DRAWN_FACES,
     CelebADataset,
     face_transform,
     find_images,
@@ -416,6 +417,15 @@ def test_half_of_the_images_are_mirrored_if_asked_for():
     assert 150 < mirrored.sum() < 250
     assert torch.equal(mixed, again)
     assert mixed.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_damaged_drawings_are_to_be_deleted_also_by_their_whole_path(tmp_path, monkeypatch):
+    """As the config.json of a run has it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / DRAWN_FACES).write_bytes(b"PK cut short")
+    with pytest.raises(RunError, match="delete it, and it is drawn again"):
+        CelebADataset(tmp_path / DRAWN_FACES, None)
 
 
 def test_celeba_is_looked_for_as_folder_zip_then_drawn(tmp_path, monkeypatch, capsys):

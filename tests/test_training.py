@@ -138,6 +138,27 @@ def test_only_the_newest_checkpoints_are_kept(tiny):
     assert kept == ["checkpoint_3_epoch.pkl", "checkpoint_4_epoch.pkl"]
 
 
+def test_a_later_checkpoint_that_is_damaged_takes_no_good_ones_place(tiny, capsys):
+    run = train(tiny(num_epochs=4, checkpoint_interval=2, keep_checkpoints=1))
+    newest = run / "checkpoint_3_epoch.pkl"
+    config = tiny(num_epochs=2, checkpoint_interval=1, keep_checkpoints=1)
+    shutil.copy(train(config) / "checkpoint_1_epoch.pkl", run)
+    newest.write_bytes(newest.read_bytes()[:-1])
+    run = train(replace(config, num_epochs=3, resume=str(run)))
+    assert f"Looking for an older checkpoint, since {newest}" in capsys.readouterr().out
+    kept = sorted(path.name for path in run.glob("*.pkl"))
+    assert kept == ["checkpoint_2_epoch.pkl", "checkpoint_3_epoch.pkl"]
+
+
+def test_a_run_goes_on_from_inside_its_images(tiny, images, monkeypatch):
+    """Where new runs would go from here does not matter to it."""
+    config = tiny(num_epochs=1)
+    run = train(config)
+    monkeypatch.chdir(images)
+    train(replace(config, num_epochs=2, resume=str(run), out_dir="log"))
+    assert (run / "checkpoint_1_epoch.pkl").exists()
+
+
 @pytest.mark.parametrize(("image_size", "nc"), [(32, 1), (64, 1), (128, 3), (256, 1)])
 def test_every_size_and_colour_trains(tiny, image_size, nc):
     run = train(tiny(image_size=image_size, nc=nc, num_epochs=1, max_images=8, ngf=4, ndf=4))
