@@ -103,6 +103,7 @@ class Use(UseConfig):
 
     input: Place  # a picture, or a folder of them; or noise: a grid of new faces, a change a column
     set: Words = ()  # what to change, such as Eyeglasses=1 Smiling=0; all else stays
+    strength: Weight = 1.5  # of a change: 1 is what the generator has learnt, 2 exaggerates
     seed: Seed = 1  # of what is drawn from noise
 
 
@@ -353,11 +354,15 @@ def drawn_attributes(seeds):
 
 
 @torch.no_grad()
-def each_changed(net, noise, attributes):
-    """Drawn faces (N, 1 + k, 3, 64, 64): as they are, and with each attribute the other way."""
-    versions = [attributes]
+def each_changed(net, noise, attributes, strength=Use.strength):
+    """Drawn faces (N, 1 + k, 3, 64, 64): as they are, and with each attribute the other way.
+
+    strength: how far beyond the -1 and 1 of the training it is set (Lample et al. 2017,
+    arXiv:1706.00409, slide attributes so). What is rare among photos is seen more often with 1.5.
+    """
+    versions, others = [attributes], -strength * attributes.sign()
     for one in torch.eye(attributes.shape[1], device=noise.device) > 0:
-        versions.append(changed(attributes, one, -attributes, net.attributes))
+        versions.append(changed(attributes, one, others, net.attributes))
     return torch.stack([net.draw(noise, version) for version in versions], 1)
 
 
@@ -422,7 +427,8 @@ def use(config: Use) -> list[Path]:
     chosen, values = asked(config.set, net.attributes)
 
     def change(attributes):
-        return changed(attributes.cpu(), chosen, values, net.attributes).to(device)
+        new = changed(attributes.cpu(), chosen, config.strength * values, net.attributes)
+        return new.to(device)
 
     if config.input != "noise" or Path(config.input).exists():
         return use_on_pictures(config, lambda picture: change_picture(net, picture, change))
@@ -433,7 +439,8 @@ def use(config: Use) -> list[Path]:
         some = one & (torch.rand(ROWS, 1) < 0.5)
         attributes = changed(attributes, some, -attributes, net.attributes)
     path = new_folder(config.out_dir) / "faces.png"
-    save_picture(captioned(each_changed(net, noise, change(attributes)), net.attributes), path)
+    faces = each_changed(net, noise, change(attributes), config.strength)
+    save_picture(captioned(faces, net.attributes), path)
     print(f"{ROWS} faces, each as it is and with every change, are in {path}")
     return [path]
 

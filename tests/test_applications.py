@@ -675,7 +675,8 @@ def test_the_rate_of_cyclegan_falls_to_nothing(images, tmp_path, monkeypatch):
 
 
 def counted(net, classifier, images, truths):
-    """The figures of IcGAN, counted image by image, with what each change is to be written out."""
+    """The figures of IcGAN, counted image by image, with what each change is to be written out: what
+    is changed is set to 1.5 or -1.5."""
     names, columns = net.attributes, ["right", "redrawn", "before", "after", "kept"]
     hits = {name: {column: [] for column in columns} for name in names}
     for image, truth in zip(images, truths):
@@ -685,8 +686,11 @@ def counted(net, classifier, images, truths):
         def seen(picture):
             return dict(zip(names, (classifier(picture)[0] > 0).tolist()))
 
-        def draw(wanted, noise=noise):
-            values = torch.tensor([[1.0 if wanted[name] else -1.0 for name in names]])
+        def draw(wanted, changed="", noise=noise):
+            values = [
+                (1.0 if wanted[name] else -1.0) * (1.5 if name == changed else 1) for name in names
+            ]
+            values = torch.tensor([values])
             return seen(net.generator(torch.cat([noise, values], 1)[..., None, None]))
 
         photo, before = seen(image[None]), draw(told)
@@ -696,7 +700,7 @@ def counted(net, classifier, images, truths):
                 wanted["Blond_Hair"] = False
             if name == "Blond_Hair" and not told[name]:
                 wanted["Black_Hair"] = False
-            after = draw(wanted)
+            after = draw(wanted, name)
             found["right"].append(photo[name] == truth[name])
             found["redrawn"].append(photo[name] == before[name])
             found["before"].append(before[name] != told[name])
@@ -861,7 +865,8 @@ def test_a_hair_colour_takes_the_place_of_another():
 
 
 def test_what_is_set_is_drawn(trained, tmp_path):
-    """The picture of a photo is what the generator makes of its noise and the attributes asked for."""
+    """The picture of a photo is what the generator makes of its noise and the attributes asked for,
+    as strongly as they are."""
     application, run = trained
     if application is not icgan:
         pytest.skip("of IcGAN")
@@ -870,11 +875,12 @@ def test_what_is_set_is_drawn(trained, tmp_path):
     config = icgan.Use(
         input=str(tmp_path / "photo.png"), out_dir=str(tmp_path / "out"), device="cpu",
         path_checkpoint=str(run), set=("Blond_Hair=1", "Young=0", "Smiling=1", "Black_Hair=0"),
+        strength=0.75,
     )  # fmt: skip
     net = common.load_net(config, "icgan", icgan.build)
     image = common.to_images(torch.tensor(np.asarray(photo))[None, :, 13:77])
     with torch.no_grad():
-        code = torch.cat([net.encoders["z"](image), torch.tensor([[-1.0, 1, 1, -1]])], 1)
+        code = torch.cat([net.encoders["z"](image), 0.75 * torch.tensor([[-1.0, 1, 1, -1]])], 1)
         made = net.generator(code[..., None, None])[0].permute(1, 2, 0)
     icgan.use(config)
     found = np.asarray(Image.open(tmp_path / "out/photo.png"))
