@@ -32,7 +32,7 @@ def noise_of(text, nz):
         raise RunError(
             f"there is no {text.strip()}; seeds go from 0 to 2**32 - 1, faces from 1 to {LAST_FACE}."
         )
-    with suppress(ValueError, TypeError, RuntimeError):
+    with suppress(ValueError, TypeError, RuntimeError, OverflowError):
         noise = torch.tensor(json.loads(text), dtype=torch.float32)
         if noise.shape == (nz,) and noise.isfinite().all():
             return noise.view(1, nz, 1, 1)

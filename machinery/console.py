@@ -19,7 +19,7 @@ class RunError(Exception):
     told = False  # whether another process has said it already
 
     def __init__(self, sentence):
-        super().__init__(" ".join(sentence.split()))  # a cause may be of several lines
+        super().__init__(re.sub(r"\s*\n\s*", " ", sentence.strip()))  # a cause may be of several lines
 
 
 class Stopped(SystemExit):

@@ -104,6 +104,8 @@ def check_ranges(config):
         if isinstance(value, np.generic):
             value = value.item()
             setattr(config, name, value)
+        if isinstance(value, str) and "\0" in value:
+            raise RunError(f"{name} has a null character in it; write it without.")
         if kind in TYPES:
             fits = isinstance(value, (int, float) if kind is float else kind)
             if not fits or isinstance(value, bool) != (kind is bool):

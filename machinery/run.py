@@ -93,7 +93,7 @@ class Run:
         if data.count < data.total:
             raise RunError(
                 f"{data.source} gives {data.count} {data.unit}, fewer than one batch of "
-                f"{data.total}; add {data.unit} or lower batch_size."
+                f"{data.total}; use more {data.unit} or lower batch_size."
             )
         if config.resume:
             self.folder = find_run(config)

@@ -377,6 +377,10 @@ def test_bad_constants_are_found_before_any_work(tiny):
         config = tiny(**{name: value}, data_dir="not even looked for")
         with pytest.raises(RunError, match=f"^{name} is {value}; it must be "):
             train(config)
+    with pytest.raises(RunError, match="data_dir has a null character in it"):
+        train(tiny(data_dir="a\0b"))
+    with pytest.raises(RunError, match="^data_dir  my  photos does not exist"):  # both blanks, too
+        train(tiny(data_dir=" my  photos"))
     with pytest.raises(RunError, match="lr is nan"):
         train(tiny(lr=float("nan")))
     with pytest.raises(RunError, match="device cuda:99 cannot be used here"):

@@ -80,7 +80,7 @@ gan_demo.py --data-dir damaged
 gan_demo.py --data-dir all_damaged --skip-bad-images
     none of the images in all_damaged can be read: 1 of an unknown format (broken.jpg); name others.
 gan_demo.py --data-dir images --batch-size 27
-    images gives 26 images, fewer than one batch of 27; add images or lower batch_size.
+    images gives 26 images, fewer than one batch of 27; use more images or lower batch_size.
 gan_demo.py --data-dir images --out-dir images/000.png
     images/000.png could not be written: images/000.png is a file; name a new folder.
 gan_demo.py --data-dir images --out-dir full  # no space is left
@@ -121,6 +121,8 @@ gan_demo.py --resume latest --out-dir images
     images has no run to go on with; start one without --resume.
 gan_demo.py --resume=
     resume is empty; name a run folder, or "latest".
+gan_demo.py --data-dir im\0ages
+    data_dir has a null character in it; write it without.
 gan_demo.py --data-dir=
     data_dir is empty; it must be a path.
 gan_demo.py --resume edited
