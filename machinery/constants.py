@@ -184,8 +184,12 @@ def saved_config(config_class, resume, out_dir):
         if not isinstance(saved, dict):
             raise TypeError("it holds no constants by their names")
         names = {field.name for field in fields(config_class)}
+        older = getattr(config_class, "OLDER", {})
+        strange = sorted(saved.keys() - names)
+        if strange and names - saved.keys() - older.keys():
+            raise ValueError(f"it is of another script, for this one has no {strange[0]}")
         known = {name: value for name, value in saved.items() if name in names}
-        config = config_class(**getattr(config_class, "OLDER", {}) | known | {"resume": str(run)})
+        config = config_class(**older | known | {"resume": str(run)})
         check_ranges(config)
         return config
     except (OSError, ValueError, TypeError, RecursionError, RunError) as error:

@@ -5,6 +5,7 @@ import itertools
 import json
 import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -957,6 +958,8 @@ context_encoder.py --input photos --out-dir out --device cuda:99
     device cuda:99 cannot be used here (...); try cpu.
 context_encoder.py --input= --out-dir out
     input is empty; it must be a path.
+pix2pix.py --resume of_icgan
+    of_icgan is no run to go on with: its config.json cannot be read (it is of another script, for this one has no attributes).
 context_encoder.py --data-dir few
     few gives 9 images; a tenth of them is kept apart, so add some until they are 10 or more.
 context_encoder.py --data-dir many --out-dir many/runs
@@ -1059,6 +1062,8 @@ def scene(tmp_path_factory):
     for name, net in nets.items():
         save_checkpoint({"g_model_state_dict": net.state_dict()}, folder / f"{name}.pkl")
     save_checkpoint({"g_model_state_dict": {"main.0.weight": torch.zeros(1)}}, folder / "other.pkl")
+    (folder / "of_icgan").mkdir()
+    (folder / "of_icgan/config.json").write_text(json.dumps(asdict(icgan.Config())))
     return folder
 
 
