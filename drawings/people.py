@@ -1,8 +1,8 @@
 """Little painted people in any pose, and their clothes alone, laid flat as a shop shows them.
 
 A pose is 14 joints. Lengths are in parts of a person, who is 95 of them tall, down from the neck.
-What is round (a head, a chest, a sleeve) is painted by its angle: 0 is the front, a quarter turn
-the person's left. So buttons, prints and eyes turn with who wears them, until out of sight.
+What is round (a head, a chest, a sleeve) is painted by the way around it, from its front to the
+person's left. So buttons, prints and eyes turn with who wears them, until they are out of sight.
 """
 
 import io
@@ -23,6 +23,7 @@ from machinery.processes import map_in_processes
 ZOOM = 3  # drawn ZOOM times larger, then reduced: the anti-aliasing
 PAIR = 128  # pixels a side of both pictures of a pair
 
+
 # fmt: off
 JOINTS = ("right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle",
           "right wrist", "right elbow", "right shoulder", "left shoulder", "left elbow",
@@ -37,7 +38,7 @@ ARMS = {  # where the bones of a left arm point to
     "out": ((1, 0.15, 0), (1, -0.15, 0)), "pocket": ((0.45, 1, -0.2), (-0.25, 1, 0.3)),
     "chest": ((0.35, 1, 0.1), (-0.75, -0.35, 0.5)), "give": ((0.3, 0.8, 0.6), (0.2, -0.1, 1)),
     "front": ((0.15, 1, 0.5), (0.05, 0.8, 0.6)), "back": ((0.2, 1, -0.5), (0.1, 1, -0.25)),
-    "point": ((0.9, -0.35, 0.1), (0.95, -0.5, 0.1)),
+    "point": ((0.9, -0.35, 0.1), (0.95, -0.5, 0.1)), "flat": ((0.45, 1, 0), (0.38, 1, 0)),
 }
 LEGS = {
     "stand": ((0.06, 1, 0), (0.02, 1, 0)), "apart": ((0.28, 1, 0.05), (0.22, 1, 0)),
@@ -60,46 +61,51 @@ COLORS = [*faces.CLOTH, (214, 60, 66), (44, 110, 186), (250, 208, 74), (82, 164,
 DENIM = [(58, 78, 120), (88, 116, 160), (52, 50, 60), (96, 86, 76), (196, 170, 130), (70, 84, 70),
          (130, 132, 140), (120, 70, 60), (226, 218, 200), (44, 52, 78), (160, 80, 96)]
 LEATHER = [(60, 44, 40), (120, 76, 48), (236, 234, 230), (40, 38, 46), (196, 64, 62), (70, 96, 140)]
-PATTERNS = ["", "", "stripes", "wide", "vertical", "checks", "dots", "block", "yoke", "print"]
-# Tops: from where to where their lengths go, their sleeves (26: to the wrist) and necks; how deep these are.
+PATTERNS = ["", "", "stripes", "wide", "vertical", "checks", "dots", "block", "yoke"]
+# Tops: how far down they go, how wide they are, sleeves (26: to the wrist), necks, what is on them.
 TOPS = {
-    "T-shirt": ((32, 35), (8, 8, 11), ("round", "round", "vee", "boat")),
-    "shirt": ((33, 37), (9, 26, 26), ("collar",)),
-    "jumper": ((32, 35), (26,), ("round", "vee", "turtle")),
-    "hoodie": ((33, 36), (26,), ("hood",)),
-    "coat": ((46, 60), (26,), ("lapel",)),
-    "dress": ((46, 62), (0, 8, 8, 16, 26), ("round", "vee", "boat", "collar")),
+    "T-shirt": ((32, 35), 0.5, (8, 8, 11), "round round vee boat", ""),
+    "shirt": ((33, 37), 0.6, (9, 26, 26), "collar", "nape placket pocket"),
+    "jumper": ((32, 35), 1.1, (26,), "round vee turtle", ""),
+    "hoodie": ((33, 36), 1.4, (26,), "hood", "pouch string"),
+    "coat": ((46, 60), 1.7, (26,), "lapel", "nape placket pocket hip"),
+    "dress": ((46, 62), 0.5, (0, 8, 8, 16, 26), "round vee boat collar", "hip"),
 }
-NECKS = {"round": 3.4, "vee": 7.5, "boat": 1.5, "collar": 4.2, "lapel": 9, "hood": 4, "turtle": -4}
-FLAPS = {"collar": [(0.2, 4.2), (2.6, 6.2), (6, 2), (4.2, -1.6), (3.4, -1.6)],
-         "lapel": [(0.2, 10), (3.6, 6.4), (6.4, 6), (5.6, 3.6), (5, -1.6), (3.6, -1.6)]}
-
+NECKS = {"round": 3.4, "vee": 7.5, "boat": 1.5, "collar": 4.2, "lapel": 9, "hood": 4}  # how deep
+DETAILS = {  # left halves of what is on a top, around it from its front, and down
+    "collar": [(0.2, 4.2), (2.6, 6.2), (6, 2), (4.2, -1.6), (3.4, -1.6)],
+    "lapel": [(0.2, 10), (3.6, 6.4), (6.4, 6), (5.6, 3.6), (5, -1.6), (3.6, -1.6)],
+    "hood": oval(24, 2, 7, 7), "nape": [(18, -1.6), (24, -1.6), (24, 1), (18, 1)],
+    "placket": [(0, 6), (0.35, 6), *((0.35, y) for y in range(12, 33, 4)), (0, 32)],
+    "pouch": [(0, 20), (3.5, 20), (6.5, 28), (0, 28)], "string": [(1.4, 4), (2, 4), (2.1, 10), (1.5, 10)],
+    "pocket": [(3.5, 8), (7, 8), (7, 12), (5.2, 13), (3.5, 12)],
+    "hip": [(4, 24), (8, 23.5), (8.5, 29), (4.5, 30)],
+}
 STAR = np.sin(np.pi / 5 * np.arange(10)[:, None] + [0, np.pi / 2]) * [1, -1]
 EYES = [(oval(x, 0, 0.14, 0.2), 1) for x in (-0.4, 0.4)]
-PRINTS = {  # outlines from -1 to 1, and which of two colors they have
-    "star": [(STAR * np.tile([[1], [0.45]], (5, 1)), 0)],
-    "sun": [(STAR * np.tile([[1.1], [0.75]], (5, 1)), 0), (CIRCLE * 0.5, 1)],
-    "heart": [(smooth(both([(0, -0.45), (0.5, -0.85), (1, -0.35), (0.55, 0.4), (0, 0.95)])), 0)],
-    "ring": [(CIRCLE, 0), (CIRCLE * 0.55, 1)],
-    "flower": [*((CIRCLE * 0.42 + spot * 0.6, 0) for spot in STAR[::2]), (CIRCLE * 0.35, 1)],
-    "cat": [(smooth(both([(0.4, -0.5), (1, -0.95), (0.9, 0.4), (0, 0.8)])), 0), *EYES],
-    "hills": [([(-1.1, 0.8), (-0.3, -0.7), (0.4, 0.8)], 0), ([(0, 0.8), (0.6, -0.2), (1.2, 0.8)], 1)],
-    "bolt": [([(0.3, -1), (-0.6, 0.15), (-0.05, 0.15), (-0.3, 1), (0.6, -0.2), (0.05, -0.2)], 0)],
-    "bars": [(oval(0, y, 1.1, 0.2), k % 2) for k, y in enumerate((-0.6, 0, 0.6))],
-}
+PRINTS = [  # outlines from -1 to 1, and which of two colors they have
+    [(STAR * np.tile([[1], [0.45]], (5, 1)), 0)],
+    [(STAR * np.tile([[1.1], [0.75]], (5, 1)), 0), (CIRCLE * 0.5, 1)],
+    [(smooth(both([(0, -0.45), (0.5, -0.85), (1, -0.35), (0.55, 0.4), (0, 0.95)])), 0)],
+    [(CIRCLE, 0), (CIRCLE * 0.55, 1)],
+    [*((CIRCLE * 0.42 + spot * 0.6, 0) for spot in STAR[::2]), (CIRCLE * 0.35, 1)],
+    [(smooth(both([(0.4, -0.5), (1, -0.95), (0.9, 0.4), (0, 0.8)])), 0), *EYES],
+    [([(-1.1, 0.8), (-0.3, -0.7), (0.4, 0.8)], 0), ([(0, 0.8), (0.6, -0.2), (1.2, 0.8)], 1)],
+    [([(0.3, -1), (-0.6, 0.15), (-0.05, 0.15), (-0.3, 1), (0.6, -0.2), (0.05, -0.2)], 0)],
+    [(oval(0, y, 1.1, 0.2), k) for k, y in ((0, -0.6), (1, 0), (0, 0.6))],
+]
 
-# Hair around the centre of a head (7.2 x 8.5): the right half of its outline, from the top.
-HAIR = {
+HAIR = {  # around the middle of a head (7.2 x 8.5) in sight of its face: right halves of outlines
     "crop": [(0, -9.6), (4.5, -8.8), (7.4, -5), (7.8, 0), (7, 3)],
     "bob": [(0, -9.8), (5, -9), (8.4, -4.5), (9.4, 3), (8.4, 9), (3, 9.5)],
     "long": [(0, -9.8), (5, -9), (8.2, -4.5), (8.8, 4), (9, 14), (7.5, 18.5), (3, 20)],
     "wavy": [(0, -9.8), (5, -9), (8.4, -4.5), (8.6, 0), (10.4, 5), (9, 10), (10, 15), (7, 18), (3, 19)],
     "afro": [(0, -13), (7, -11.5), (11.5, -5), (11, 2), (7.5, 7), (4, 8)],
     "curls": [(0, -10), (2.5, -11.5), (4.5, -9.5), (7.5, -9.5), (7.6, -6), (9.6, -4), (8.2, -1), (9, 2)],
-    "bun": [(0, -14.5), (3, -13.5), (3.6, -11), (2, -8)],
+    "bun": [(0, -14.5), (3, -13.5), (3.6, -11), (2, -8)], "bald": [(0, 0), (1, 0), (0, 1)],
+    "tail": [(0, -7), (3, -4), (3.4, 5), (2, 15), (0, 18)],
+    "pigtails": [(0, -7), (6, -5), (10, -6), (12, 0), (11, 9), (9, 12), (8, 6), (6.5, 0), (0, -2)],
 }
-TAIL = [(0, -7), (3, -4), (3.4, 5), (2, 15), (0, 18), (-2, 15), (-3.4, 5), (-3, -4)]
-PIGTAIL = [(6, -4), (10, -6), (12, 0), (11, 9), (9, 12), (8, 6)]
 FRINGES = {  # where hair ends above a face: angles (in radians) and heights
     "part": [(-1.2, -2.5), (-0.6, -5.4), (-0.35, -6.4), (0.3, -4.9), (0.9, -3.2), (1.2, -1)],
     "full": [(-1.25, -1.5), (-0.8, -3.4), (0, -3), (0.8, -3.4), (1.25, -1.5)],
@@ -110,11 +116,28 @@ WOMEN = ["long part", "long middle", "wavy part", "wavy middle", "bob full", "bo
          "tail high", "tail full", "afro high", "pigtails middle", "pigtails full"]
 MEN = ["crop part", "crop part", "crop high", "crop full", "curls part", "curls high", "afro high",
        "bald high", "bun high", "bob middle"]
+BEARD = [(-1.28, 0.5), (-1, 3), (-0.4, 3.3), (0.4, 3.3), (1, 3), (1.28, 0.5), (1.28, 5), (1.28, 8.5),
+         (-1.28, 8.5), (-1.28, 5)]
+DOME = both([(0, -11), (4.5, -10), (7.4, -6.5), (7.9, -3.5), (4, -2.9), (0, -2.7)])  # of a hat
 # fmt: on
 
 
 def unit(vector):
     return vector / (np.hypot(*vector) + 1e-9)
+
+
+def stand(words, rng=None):
+    """A skeleton, float (14, 3): its joints to the left, down and forward. words: as in POSES."""
+    joints = {"neck": (0, 0, 2), "head top": (rng.normal(0, 2.2) if rng else 0, -21, 3.5)}
+    for k, word in enumerate(words):
+        side, table = ("left", "right")[k % 2], (ARMS, LEGS)[k // 2]
+        names, lengths, place = (ARM, LEG)[k // 2]
+        mirror = np.array([SIDES[side], 1, 1])
+        joints[f"{side} {names[0]}"] = place = place * mirror
+        for name, length, way in zip(names[1:], lengths, table[word]):
+            way = way * mirror + (rng.normal(0, 0.06, 3) if rng else 0)
+            joints[f"{side} {name}"] = place = place + way * length / np.linalg.norm(way)
+    return np.array([joints[name] for name in JOINTS])
 
 
 def take_pose(seed, behind=True):
@@ -128,18 +151,9 @@ def take_pose(seed, behind=True):
     yaw = rng.choice([front, aside, -aside, back], p=(0.44, 0.18, 0.18, 0.2))
     yaw = np.radians(yaw if behind or yaw != back else front)
     words, order = pick(rng, POSES).split(), [0, 1, 2, 3] if rng.random() < 0.5 else [1, 0, 3, 2]
-    joints = {"neck": (0, 0, 2), "head top": (rng.normal(0, 2.2), -21, 3.5)}
-    for k, word in zip(order, words):
-        side, table = ("left", "right")[k % 2], ARMS if k < 2 else LEGS
-        names, lengths, place = ARM if k < 2 else LEG
-        mirror = np.array([SIDES[side], 1, 1])
-        joints[f"{side} {names[0]}"] = place = place * mirror
-        for name, length, way in zip(names[1:], lengths, table[word]):
-            way = way * mirror + rng.normal(0, 0.06, 3)
-            joints[f"{side} {name}"] = place = place + way * length / np.linalg.norm(way)
-    spots = np.array([joints[name] for name in JOINTS])
+    spots = stand([words[k] for k in order], rng)
     spots = np.stack([spots[:, 0] * np.cos(yaw) + spots[:, 2] * np.sin(yaw), spots[:, 1]], 1)
-    lean = np.radians(np.clip(rng.normal(0, 3), -6, 6))  # to a side, at the hips
+    lean = np.radians(np.clip(rng.normal(0, 3), -6, 6))  # to a side, from the hips on
     spots[6:, 0] += (30 - spots[6:, 1]) * np.sin(lean)
     low, high = spots.min(0) - [5, 4], spots.max(0) + [5, 7]
     scale = min(rng.uniform(0.88, 0.95) / 102, *0.98 / (high - low))
@@ -147,75 +161,60 @@ def take_pose(seed, behind=True):
     return (spots - [(low + high)[0] / 2, high[1]]) * scale + [0.5 + rng.uniform(-0.02, 0.02), foot]
 
 
-def choose_cloth(rng, colors, patterns):
+def plain(color):
+    return SimpleNamespace(color=color, pattern="")
+
+
+def cut(rng, colors, patterns):
+    """A piece of cloth."""
     second, third = (COLORS[k] for k in rng.choice(len(COLORS), 2, replace=False))
     return SimpleNamespace(color=pick(rng, colors), second=second, third=third,
                            pattern=pick(rng, patterns), period=rng.uniform(3.5, 8))  # fmt: skip
 
 
 def sew(rng, woman):
-    """A top or a dress. Its details are outlines (around it from the front, and down) and colors."""
+    """A top or a dress: a cloth, bands around it, details on it (outlines and colors)."""
     kind = pick(rng, [*[*TOPS][:5], "T-shirt", "shirt", "jumper", *["dress"] * 3 * woman])
-    (low, high), sleeves, necks = TOPS[kind]
-    printed = ["print"] * 4 * (kind in ("T-shirt", "jumper", "hoodie"))
-    top, neck, long = choose_cloth(rng, COLORS, PATTERNS + printed), pick(rng, necks), high > 50
-    top.kind, top.hem, top.sleeve, top.start = (
-        kind,
-        rng.uniform(low, high),
+    hem, ease, sleeves, necks, names = TOPS[kind]
+    names, long, neck = names.split(), hem[0] > 40, pick(rng, necks.split())
+    top = cut(rng, COLORS, PATTERNS + ["print"] * (0 if "placket" in names else 3))
+    top.kind = kind
+    top.hem, top.ease, top.sleeve = (
+        rng.uniform(*hem),
+        ease + rng.uniform(0, 0.5),
         pick(rng, sleeves),
-        -1.5,
     )
-    top.ease = {"coat": 1.6, "hoodie": 1.3, "jumper": 1}.get(kind, 0.5) + rng.uniform(0, 0.5)
     top.flare, top.folds = (
         rng.uniform(0.1, 0.4) * long,
         rng.uniform((-9, 10, 3), (9, 28, 6), (5, 3)),
     )
     top.trim = mix(pick(rng, [top.color, top.second]), INK, 0.12)
     top.arms = SimpleNamespace(**vars(top)) if rng.random() < 0.75 else plain(top.second)
+    top.bands = [(top.hem - 2, top.hem, top.trim)] * (rng.random() < 0.6)
+    top.bands += [(19, 21.5, mix(top.trim, INK, 0.3))] * (long and rng.random() < 0.4)
+    top.bands += [(-5, -1, top.trim)] * (neck == "turtle")
+    top.start, top.details, size = -5 if neck == "turtle" else -1.5, [], rng.uniform(4.5, 6)
+    for outline, k in pick(rng, PRINTS) if top.pattern == "print" else ():
+        top.details.append((np.array(outline) * size + [0, 13], (top.second, top.third)[k]))
+    if neck in ("vee", "collar", "lapel"):
+        hole = np.array([(-4.6, -1.6), (4.6, -1.6), (0.3, NECKS[neck]), (-0.3, NECKS[neck])])
+    else:
+        hole = CIRCLE[:12] * [4.6, NECKS.get(neck, -1.6) + 1.6] - [0, 1.6]
+    inside = top.second if neck == "lapel" else None  # None: the skin, or the lining
+    top.details += [(hole * 1.2 + [0, 0.6], top.trim), (hole, inside)] * (neck in NECKS)
     dark, light, button = (
         mix(top.color, INK, 0.2),
         mix(top.trim, WHITE, 0.3),
         pick(rng, [WHITE, INK]),
     )
-    top.bands = [(top.hem - 2, top.hem, top.trim)] if rng.random() < 0.6 else []
-    top.details, size = [], rng.uniform(4.5, 6)
-    for outline, k in pick(rng, [*PRINTS.values()]) if top.pattern == "print" else ():
-        top.details.append((np.array(outline) * size + [0, 13], (top.second, top.third)[k]))
-    if neck == "turtle":
-        top.start, top.bands = -5, [*top.bands, (-5, -1, top.trim)]
-    hole = np.array([(-4.6, -1.6), (4.6, -1.6), (0.3, NECKS[neck]), (-0.3, NECKS[neck])])
-    if neck in ("round", "boat", "hood"):
-        hole = CIRCLE[:12] * [4.6, NECKS[neck] + 1.6] - [0, 1.6]
-    inside = top.second if neck == "lapel" else None  # None: skin, or nobody's
-    top.details += [(hole * 1.2 + [0, 0.6], top.trim), (hole, inside)] * (neck != "turtle")
-    if kind == "hoodie":
-        top.details += [
-            ([(-3.5, 20), (3.5, 20), (6.5, 28), (-6.5, 28)], dark),
-            (oval(24, 2, 7, 7), dark),
-        ]
-        strings = np.array([(1.4, 4), (2, 4), (2.1, 10), (1.5, 10)])
-        top.details += [(strings, button), (strings * [-1, 1], button)]
-    if flap := FLAPS.get(neck):
-        color = light if neck == "collar" else dark
-        top.details += [(flap, color), (np.array(flap) * [-1, 1], color)]
-        top.details.append(([(18, -1.6), (30, -1.6), (30, 1), (18, 1)], color))
-    if flap and (kind != "dress" or rng.random() < 0.5):
-        top.details.append(([(-0.3, 6), (0.3, 6), (0.3, top.hem), (-0.3, top.hem)], dark))
-        buttons = np.arange(6 + 5 * (kind == "coat"), min(top.hem - 2, 40), 5)
-        top.details += [(oval(1.3 * (kind == "coat"), y, 0.9, 0.9), button) for y in buttons]
-    pocket = rng.random()
-    if pocket < 0.4 and top.pattern != "print" and kind in ("T-shirt", "shirt"):
-        top.details.append(([(3.5, 8), (7.5, 8), (7.5, 12), (5.5, 13), (3.5, 12)], dark))
-    if pocket < 0.7 and long:
-        for x in (-1, 1):
-            top.details.append(([(4 * x, 24), (8 * x, 23.5), (8.5 * x, 29), (4.5 * x, 30)], dark))
-    if long and rng.random() < 0.4:
-        top.bands.append((19, 21.5, mix(top.trim, INK, 0.3)))
+    colors = {"collar": light, "nape": light if neck == "collar" else dark, "string": button}
+    pockets = rng.random() < 0.6
+    for name in [name for name in names if pockets or name not in ("pocket", "hip")] + [neck]:
+        for x in (1, -1) if name in DETAILS else ():
+            top.details.append((np.array(DETAILS[name]) * [x, 1], colors.get(name, dark)))
+    for y in np.arange(6 + 5 * (kind == "coat"), 32, 5) if "placket" in names else ():
+        top.details.append((oval(0, y, 0.9, 0.9), button))
     return top
-
-
-def plain(color):
-    return SimpleNamespace(color=color, pattern="")
 
 
 def meet(seed):
@@ -227,16 +226,15 @@ def meet(seed):
     hair = [faces.HAIR[int(rng.random() ** (1 + 4 * dark) * len(faces.HAIR))]]
     hair = pick(rng, GREY if rng.random() < 0.15 else faces.DYED if rng.random() < 0.1 else hair)
     style, fringe = pick(rng, WOMEN if woman else MEN).split()
-    top = sew(rng, woman)
-    below = choose_cloth(rng, faces.CLOTH + DENIM if woman else DENIM, [""] * 8 + PATTERNS[2:7])
+    top, tights = sew(rng, woman), woman and rng.random() < 0.3
+    below = cut(rng, faces.CLOTH + DENIM if woman else DENIM, [""] * 8 + PATTERNS[2:7])
     below.kind = pick(rng, ["trousers", "trousers", "shorts", *["skirt"] * 2 * woman])
     below.kind = "" if top.kind == "dress" else below.kind
     below.ease, below.hem = rng.uniform(0.2, 1.2), rng.uniform(42, 58)
-    tights = woman and rng.random() < 0.3
     return SimpleNamespace(
         skin=plain(skin), shade=mix(skin, skin * faces.SHADE, 0.8), woman=woman, top=top, below=below,
-        hair=hair, lock=mix(hair, (22, 14, 24), 0.3), style=style, fringe=fringe,
-        legs=plain(pick(rng, COLORS) if tights else skin), shoe=plain(pick(rng, LEATHER)),
+        hair=skin if style == "bald" else hair, lock=mix(hair, (22, 14, 24), 0.3), style=style,
+        fringe=fringe, legs=plain(pick(rng, COLORS) if tights else skin), shoe=pick(rng, LEATHER),
         boots=rng.random() < 0.25, sock=pick(rng, [WHITE, *COLORS]), stout=rng.uniform(-0.6, 0.9),
         glasses=rng.random() < 0.2 and pick(rng, faces.FRAME), beard=not woman and rng.random() < 0.35,
         hat=pick(rng, [""] * 6 + ["beanie", "cap"]), felt=pick(rng, COLORS), grin=rng.random() < 0.5,
@@ -251,7 +249,7 @@ class Patch:
     girth: a quarter of the way around it; yaw: how far its front is turned, None if it lies flat.
     """
 
-    def __init__(self, v, edges, girth, yaw=0.0):
+    def __init__(self, v, edges, girth, yaw):
         self.v, self.edges, self.girth, self.yaw = v, np.hstack([*edges]).T, girth, yaw
 
     def at(self, u, v):
@@ -260,118 +258,97 @@ class Patch:
         dx, dy, u, sag = dx - x, dy - y, (u + 1) / 2, (1 - u * u) * 0.06
         return np.stack([x + dx * u - dy * sag, y + dy * u + dx * sag], 1)
 
-    def part(self, top, bottom, left=-1, right=1):
+    def part(self, top=-99, bottom=99, left=-1, right=1):
         """The outline of a part of it: along its top, right, bottom, left."""
-        u, v = np.linspace(left, right, 6), np.array([top, *self.v, bottom]).clip(top, bottom)
+        v = np.array([top, *self.v, bottom]).clip(max(top, self.v[0]), min(bottom, self.v[-1]))
+        u, across = np.linspace(left, right, 6), np.ones(6)
         u = np.concatenate([u, 0 * v + right, u[::-1], 0 * v + left])
-        return self.at(u, np.concatenate([[top] * 6, v, [bottom] * 6, v[::-1]]))
+        return self.at(u, np.concatenate([across * v[0], v, across * v[-1], v[::-1]]))
 
     def round(self, points):
-        """Points on it (around it from its front, and along it) in the picture; None if out of sight."""
+        """Points on it (around it from its front, and along it) in the picture; None if unseen."""
         x, v = np.asarray(points, float).T
         if self.yaw is None:
             return self.at((x / self.girth).clip(-1, 1), v) if abs(x).min() < self.girth else None
         angle = x / self.girth * np.pi / 2 + self.yaw
         angle -= np.round(angle.mean() / (2 * np.pi)) * 2 * np.pi
-        hidden = abs(angle).min() > np.pi / 2
-        return None if hidden else self.at(np.sin(angle.clip(-np.pi / 2, np.pi / 2)), v)
+        unseen = abs(angle).min() > np.pi / 2
+        return None if unseen else self.at(np.sin(angle.clip(-np.pi / 2, np.pi / 2)), v)
 
 
 class Figure(faces.Sketch):
-    """A large sheet of paper; light and shadow are on another one, black where nobody is."""
+    """A large sheet of paper with a person on it in a pose, as take_pose gives it, or with clothes
+    that lie flat. Light and shadow are on another sheet, black where nobody is."""
 
-    def __init__(self, size):
-        self.side = size * ZOOM
+    def __init__(self, person, pose, size, flat=False):
+        self.person, self.flat, self.side, pose = person, flat, size * ZOOM, np.asarray(pose)
         self.image = Image.new("RGB", (self.side, self.side), WHITE)
         self.light = Image.new("L", self.image.size)
         self.draw, self.shadow = ImageDraw.Draw(self.image), ImageDraw.Draw(self.light)
+        self.joints = dict(zip(JOINTS, pose))
+        self.neck, self.hips, shoulders = pose[12], pose[2:4].mean(0), pose[8:10].mean(0)
+        bones = [(self.neck, self.hips, 30), (self.neck, pose[13], 21)]
+        for (names, lengths, _), side in ((limb, side) for limb in (ARM, LEG) for side in SIDES):
+            spots = [self.joints[f"{side} {name}"] for name in names]
+            bones += zip(spots, spots[1:], lengths)
+        # How large a part of a person is here: the other bones point at us or away from us.
+        self.s = max(np.hypot(*(a - b)) / length for a, b, length in bones)
+        down, up, span = unit(self.hips - self.neck), unit(pose[13] - self.neck), pose[9] - pose[8]
+        self.across, self.upright = np.array([down[1], -down[0]]), np.array([[-up[1], up[0]], -up])
+        # A neck is in front of its shoulders: that tells where somebody looks.
+        forward = (self.neck - shoulders) @ self.across / 3.5
+        self.yaw = np.arctan2(forward, span @ self.across / 17.2)
+        self.behind = bool(np.cos(self.yaw) < 0)
+        self.level = unit(span * (-1 if self.behind else 1) + self.across * 8 * self.s)
+        self.order = ("left", "right") if forward > 0 else ("right", "left")  # the far side first
 
     def place(self, points):
         return (np.asarray(points) * self.side).ravel().tolist()
 
     def shape(self, points, color, grey=246):
-        """Paint an outline (if it is in sight); color None: shadow alone."""
+        """Paint an outline (None: out of sight) in a color (None: as it is) and a light."""
         if points is not None:
             spots = self.place(points)
             self.shadow.polygon(spots, fill=grey)
             if color is not None:
                 self.draw.polygon(spots, fill=color)
 
-    def cover(self, patch, cloth, top=-99, bottom=99):
-        """Paint a Patch with a cloth, round and with an edge."""
-        top, bottom = max(patch.v[0], top), min(patch.v[-1], bottom)
-        outline = patch.part(top, bottom)
+    def cover(self, patch, cloth):
+        """Paint a Patch with a cloth, and make it look round."""
+        outline, rows = patch.part(), len(patch.v) + 2
         self.shape(outline, cloth.color)
         if cloth.pattern:
-            weave(self, patch, cloth, max(top, 0), bottom)
+            weave(self, patch, cloth)
         for left, right, grey in (
             (-1, -0.75, 212),
             (-0.75, -0.4, 236),
             (0.3, 0.65, 232),
             (0.65, 1, 202),
         ):
-            self.shape(patch.part(top, bottom, left, right), None, grey)
-        for line in outline[6 : -6 - len(patch.v) - 2], outline[-len(patch.v) - 2 :]:
+            self.shape(patch.part(left=left, right=right), None, grey)
+        for line in outline[6 : 6 + rows], outline[-rows:]:
             self.draw.line(self.place(line), mix(cloth.color, INK, 0.35), max(self.side // 190, 1))
 
-    def limb(self, body, side, limb, widths, reach, cloth):
-        """Cover an arm or a leg down to a length; gives its joints and Patches."""
+    def limb(self, side, limb, widths, reach, cloth):
+        """Cover an arm or a leg down to a length. Returns its joints and Patches."""
         names, lengths, _ = limb
-        spots, patches, start = [body.joints[f"{side} {name}"] for name in names], [], 0
+        spots, patches, start = [self.joints[f"{side} {name}"] for name in names], [], 0
         for a, b, length, *wide in zip(spots, spots[1:], lengths, widths, widths[1:]):
             if reach > start:
                 v = np.array([start, min(start + length, reach)])
                 share, along = ((v - start) / length)[:, None], unit(b - a)
-                out = body.s * (wide[0] + (wide[1] - wide[0]) * share) * [along[1], -along[0]]
-                middle = a + (b - a) * share
-                yaw = None if body.flat else 0
+                out = self.s * (wide[0] + (wide[1] - wide[0]) * share) * [along[1], -along[0]]
+                middle, yaw = a + (b - a) * share, None if self.flat else 0
                 patches.append(Patch(v, (middle - out, middle + out), wide[0] * 1.4, yaw))
-                self.shape(CIRCLE * wide[0] * body.s + a, cloth.color, 236)
+                self.shape(CIRCLE * wide[0] * self.s + a, cloth.color, 236)
             start += length
         for patch in patches:
             self.cover(patch, cloth)
         return spots, patches
 
-    def finish(self):
-        light = self.light.point([255, *range(1, 256)]).reduce(ZOOM)
-        light = light.filter(ImageFilter.GaussianBlur(self.side / 500))
-        warm = [light.point([255 - (255 - k) * w // 10 for k in range(256)]) for w in (9, 11, 10)]
-        return ImageChops.multiply(self.image.reduce(ZOOM), Image.merge("RGB", warm))
-
-
-class Body:
-    """What joints, (14, 2) as take_pose gives them, tell of a body, and where its parts are."""
-
-    def __init__(self, person, pose, flat=False):
-        self.person, self.flat = person, flat
-        self.joints = j = dict(zip(JOINTS, np.asarray(pose, float)))
-        self.hips = (j["left hip"] + j["right hip"]) / 2
-        bones = [(j["neck"], self.hips, 30), (j["neck"], j["head top"], 21)]
-        for names, lengths, _ in (ARM, LEG):
-            for side in SIDES:
-                spots = [j[f"{side} {name}"] for name in names]
-                bones += zip(spots, spots[1:], lengths)
-        self.s = max(
-            np.hypot(*(a - b)) / length for a, b, length in bones
-        )  # others are foreshortened
-        down, span = unit(self.hips - j["neck"]), j["left shoulder"] - j["right shoulder"]
-        self.across, self.up = np.array([down[1], -down[0]]), unit(j["head top"] - j["neck"])
-        # A neck is in front of its shoulders: that tells where somebody looks.
-        forward = (j["neck"] - (j["left shoulder"] + j["right shoulder"]) / 2) @ self.across / 3.5
-        self.yaw = np.arctan2(forward, span @ self.across / 17.2)
-        self.behind, self.turned = np.cos(self.yaw) < 0, abs(np.sin(self.yaw)) > 0.35
-        self.level = unit(span * (-1 if self.behind else 1) + self.across * 8 * self.s)
-        self.order = ("left", "right") if forward > 0 else ("right", "left")  # the far side first
-        self.turn = np.array([[-self.up[1], self.up[0]], -self.up]) * self.s
-
-    def leg(self, side, v):
-        a, b, c = (self.joints[f"{side} {name}"] for name in LEG[0])
-        return a + (b - a) * (v - 30) / 21 if v < 51 else b + (c - b) * (v - 51) / 20
-
     def torso(self, hem, ease, start=-1.5, flare=0.0):
         """The Patch from the neck, or lower down, to a hem, be it on the legs."""
-        neck, woman = self.joints["neck"], self.person.woman
-        nodes = np.array([-5, -1.5, 0, 1.5, 8, 20, 29])
+        nodes, woman = np.array([-5, -1.5, 0, 1.5, 8, 20, 29]), self.person.woman
         wide = np.array([3.1, 3.5, 6.8, 9.6 - woman, 9 - woman, 7.6 - woman, 8.3 + 0.4 * woman])
         wide += np.array([0.2, 0, 0.3, 0.5, 1, 1, 1]) * (ease + self.person.stout)
         wide *= np.hypot(np.cos(self.yaw), 0.68 * np.sin(self.yaw)) * (1.2 if self.flat else 1)
@@ -379,21 +356,25 @@ class Body:
         edges = []
         for each in v:
             if each <= 29:
-                middle, share = neck + (self.hips - neck) * each / 30, min(max(each / 20, 0), 1)
-                half = self.s * np.interp(each, nodes, wide)
-                half = half * (self.level * (1 - share) + self.across * share)
-                edges.append([middle - half, middle + half])
+                share = min(max(each / 20, 0), 1)
+                half = self.s * (self.level * (1 - share) + self.across * share)
+                ends = [self.neck + (self.hips - self.neck) * each / 30] * 2
+                half = half * np.interp(each, nodes, wide)
             else:
+                half = self.s * self.across * (3.9 + self.person.stout + ease + flare * (each - 29))
                 ends = sorted(
                     (self.leg(side, each) for side in SIDES), key=lambda a: a @ self.across
                 )
-                more = self.s * self.across * (3.9 + self.person.stout + ease + flare * (each - 29))
-                edges.append([ends[0] - more, ends[1] + more])
+            edges.append([ends[0] - half, ends[1] + half])
         return Patch(v, np.moveaxis(edges, 1, 0), 12.0, None if self.flat else self.yaw)
+
+    def leg(self, side, v):
+        a, b, c = (self.joints[f"{side} {name}"] for name in LEG[0])
+        return a + (b - a) * (v - 30) / 21 if v < 51 else b + (c - b) * (v - 51) / 20
 
     def head(self, points):
         """Points around the middle of the head in the picture."""
-        return (np.asarray(points) - [0, 12.5]) @ self.turn + self.joints["neck"]
+        return (np.asarray(points) - [0, 12.5]) @ self.upright * self.s + self.neck
 
     def face(self, points):
         """Points on the head (angles from the middle of the face, and heights) in the picture."""
@@ -406,10 +387,16 @@ class Body:
         x, turned = reach * np.sin(angle + self.yaw), np.cos(angle + self.yaw)
         return self.head(oval(x, y, rx * max(turned, 0.4), ry)) if turned > 0.15 else None
 
+    def finish(self):
+        light = self.light.point([255, *range(1, 256)]).reduce(ZOOM)
+        light = light.filter(ImageFilter.GaussianBlur(self.side / 400))
+        warm = [light.point([255 - (255 - k) * w // 10 for k in range(256)]) for w in (9, 11, 10)]
+        return ImageChops.multiply(self.image.reduce(ZOOM), Image.merge("RGB", warm))
 
-def weave(sketch, patch, cloth, top, bottom):
-    """The pattern of a cloth on a Patch, from one length to another."""
-    kind, period = cloth.pattern, cloth.period
+
+def weave(figure, patch, cloth):
+    """The pattern of a cloth on a Patch."""
+    kind, period, top, bottom = cloth.pattern, cloth.period, max(patch.v[0], 0), patch.v[-1]
     n = max(round(4 * patch.girth / period), 3)
     columns = (np.arange(n) - n // 2) * 4 * patch.girth / n
     if kind in ("stripes", "wide", "checks"):
@@ -417,148 +404,144 @@ def weave(sketch, patch, cloth, top, bottom):
         for k in np.arange(np.ceil(top / step - 0.45), np.ceil(bottom / step)):
             color = cloth.third if kind == "wide" and k % 2 else cloth.second
             color = mix(cloth.color, color, 0.5) if kind == "checks" else color
-            sketch.shape(patch.part(max(k * step, top), min((k + 0.45) * step, bottom)), color)
+            figure.shape(patch.part(max(k * step, top), (k + 0.45) * step), color)
     if kind in ("vertical", "checks"):
         v = np.linspace(top, bottom, 7)
         for x in columns:
             left, right = (np.stack([0 * v + x + w * period, v], 1) for w in (-0.16, 0.16))
-            sketch.shape(patch.round(np.concatenate([left, right[::-1]])), cloth.second)
+            figure.shape(patch.round(np.concatenate([left, right[::-1]])), cloth.second)
     if kind == "dots":
         for k in np.arange(np.ceil(top / period + 0.2), bottom / period - 0.2):
-            for x in columns + k % 2 * columns[-1] / (n - 1 - n // 2) / 2:
-                dot = CIRCLE[::2] * period * 0.25 + [x, k * period]
-                sketch.shape(patch.round(dot), cloth.second)
-    if kind == "block" and bottom > 19:
-        sketch.shape(patch.part(max(top, 19), bottom), cloth.second)
-    if kind == "yoke" and top < 8:
-        sketch.shape(patch.part(top, min(bottom, 8)), cloth.second)
+            for x in columns + k % 2 * 2 * patch.girth / n:
+                figure.shape(
+                    patch.round(CIRCLE[::2] * period * 0.25 + [x, k * period]), cloth.second
+                )
+    start, end = {"block": (19, 99), "yoke": (top, 8)}.get(kind, (0, 0))
+    if start < bottom and end > top:
+        figure.shape(patch.part(start, end), cloth.second)
 
 
-def arm(sketch, body, person, side):
-    top = person.top
-    if not body.flat:
-        (_, elbow, wrist), _ = sketch.limb(body, side, ARM, (2.8, 2.3, 1.7), 27.5, person.skin)
-        hand = wrist + unit(wrist - elbow) * 1.6 * body.s
-        sketch.shape(CIRCLE * 2.3 * body.s + hand, person.skin.color)
+def arm(figure, side):
+    person, top, wider = figure.person, figure.person.top, 1.2 if figure.flat else 1
+    if not figure.flat:
+        (*_, elbow, wrist), _ = figure.limb(side, ARM, (2.8, 2.3, 1.7), 27.5, person.skin)
+        hand = wrist + unit(wrist - elbow) * 1.6 * figure.s
+        figure.shape(CIRCLE * 2.3 * figure.s + hand, person.skin.color)
     if top.sleeve:
-        widths = (np.array([2.9, 2.6, 2.2]) + top.ease * 0.8) * (1.2 if body.flat else 1)
-        _, sleeve = sketch.limb(body, side, ARM, widths, top.sleeve, top.arms)
-        sketch.shape(sleeve[-1].part(top.sleeve - 1.7, top.sleeve), top.trim, 230)
+        widths = (np.array([2.9, 2.6, 2.2]) + top.ease * 0.8) * wider
+        _, sleeve = figure.limb(side, ARM, widths, top.sleeve, top.arms)
+        figure.shape(sleeve[-1].part(top.sleeve - 1.7), top.trim, 230)
 
 
-def leg(sketch, body, person, side):
-    below = person.below
-    (*_, ankle), patches = sketch.limb(body, side, LEG, (4.4, 3.3, 2.0), 41, person.legs)
-    sketch.shape(patches[1].part(36, 41), person.sock, 232)
-    turn = body.yaw + 0.35 * SIDES[side]
-    heel, toe = (-np.sin(turn), 1.2), (np.sin(turn) * 5, 2.4 + 1.5 * np.cos(turn))
-    for drop, color in (0.5, mix(person.shoe.color, WHITE, 0.75)), (0, person.shoe.color):
+def leg(figure, side):
+    person, below, s = figure.person, figure.person.below, figure.s
+    (*_, ankle), patches = figure.limb(side, LEG, (4.4, 3.3, 2.0), 41, person.legs)
+    figure.shape(patches[1].part(36), person.sock, 232)
+    turn = figure.yaw + 0.35 * SIDES[side]
+    heel = np.array([-np.sin(turn), 1.2])
+    step = np.array([np.sin(turn) * 6, 1.2 + 1.5 * np.cos(turn)])
+    for drop, color in (0.5, mix(person.shoe, WHITE, 0.75)), (0, person.shoe):
         for t in np.linspace(0, 1, 4):
-            x, y = np.array(heel) * (1 - t) + np.array(toe) * t
-            sketch.shape(oval(x, y + drop, 2.5 - 0.3 * t, 2.1 - 0.2 * t) * body.s + ankle, color)
+            sole = CIRCLE * [2.5 - 0.3 * t, 2.1 - 0.2 * t] + heel + step * t + [0, drop]
+            figure.shape(sole * s + ankle, color)
     if person.boots:
-        sketch.cover(patches[1], person.shoe, 29)
+        figure.shape(patches[1].part(29), person.shoe, 232)
     if below.kind in ("trousers", "shorts"):
         widths = np.array([4.6, 3.5, 2.7]) + below.ease * np.array([0.5, 1, 1])
-        sketch.limb(body, side, LEG, widths, 40 if below.kind == "trousers" else 17, below)
+        figure.limb(side, LEG, widths, 40 if below.kind == "trousers" else 17, below)
 
 
-def torso(sketch, body, person):
+def torso(figure):
     """The top or dress, without its sleeves."""
-    top = person.top
-    patch = body.torso(top.hem, top.ease, top.start, top.flare)
-    sketch.cover(patch, top)
+    top = figure.person.top
+    patch = figure.torso(top.hem, top.ease, top.start, top.flare)
+    figure.cover(patch, top)
     for x, y, long in top.folds:
-        sketch.shape(patch.round([(x, y), (x * 0.6, y + long), (x * 0.8, y - 1)]), None, 220)
+        figure.shape(patch.round([(x, y), (x * 0.6, y + long), (x * 0.8, y - 1)]), None, 220)
     for start, end, color in top.bands:
-        sketch.shape(patch.part(start, end), color, 232)
-    inside = mix(top.color, INK, 0.4) if body.flat else person.skin.color
+        figure.shape(patch.part(start, end), color, 232)
+    inside = mix(top.color, INK, 0.4) if figure.flat else figure.person.skin.color
     for outline, color in top.details:
-        sketch.shape(patch.round(outline), color or inside, 238)
+        figure.shape(patch.round(outline), color or inside, 238)
 
 
-def hair(sketch, body, person):
+def hair(figure):
     """What hangs from a head or stands out from it."""
-    style, back = person.style, -np.sin(body.yaw)
-    color = person.hair if body.behind else person.lock
-    if style in HAIR:
-        sketch.shape(body.head(smooth(both(HAIR[style])) + [back * 1.5, 0]), color)
-    elif style == "tail":
-        sketch.shape(body.head(smooth(TAIL) + [back * 8, 0]), color)
-    elif style == "pigtails":
-        for x in (-1, 1):
-            wide = x * max(abs(np.cos(body.yaw)), 0.6)
-            sketch.shape(body.head(smooth(PIGTAIL) * [wide, 1]), color)
+    person, back = (
+        figure.person,
+        -np.sin(figure.yaw) * (7 if figure.person.style == "tail" else 1.5),
+    )
+    curve = smooth(both(HAIR[person.style])) + [back, 0]
+    figure.shape(figure.head(curve), person.hair if figure.behind else person.lock)
 
 
-def head(sketch, body, person):
-    skin, shade, lock, paint = person.skin.color, person.shade, person.lock, sketch.shape
-    front, half = np.cos(body.yaw), CIRCLE[np.r_[17:22, :6]]
+def head(figure):
+    person, paint = figure.person, figure.shape
+    skin, front, half = person.skin.color, np.cos(figure.yaw), CIRCLE[np.r_[17:22, :6]]
     for x in (-1, 1):
-        paint(body.dot(x * 1.35, 0.5, 3, 2, 7.6), skin)
-    paint(body.head(oval(0, -0.3, 7.5, 8.8)), skin if person.style == "bald" else person.hair)
-    line, y = FRINGES[person.fringe], np.linspace(0, 8.5, 5)
-    left, right = ([(x, each) for each in y] for x in (-1.28, 1.28))
+        paint(figure.dot(x * 1.35, 0.5, 3, 2, 7.6), skin)
+    paint(figure.head(oval(0, -0.3, 7.5, 8.8)), person.hair)
     if front > -0.6:
-        paint(body.face([*left[::-1], *line, *right]), skin)
-    if person.beard and front > -0.6:
-        above = [(-1.28, 0.5), (-1, 3), (-0.4, 3.3), (0.4, 3.3), (1, 3), (1.28, 0.5)]
-        paint(body.face([*above, *right[1:], *left[:0:-1]]), mix(lock, skin, 0.15))
+        y = np.linspace(0, 8.5, 5)
+        left, right = ([(x, each) for each in y] for x in (-1.28, 1.28))
+        paint(figure.face([*left[::-1], *FRINGES[person.fringe], *right]), skin)
+        if person.beard:
+            paint(figure.face(BEARD), mix(person.lock, skin, 0.15))
     for x in (-1, 1):
-        paint(body.dot(x * 0.74, 3.2, 1.7, 1.1), mix(skin, (232, 84, 88), 0.32))
+        paint(figure.dot(x * 0.74, 3.2, 1.7, 1.1), mix(skin, (232, 84, 88), 0.32))
         if person.glasses:
-            paint(body.dot(x * 0.43, 0.2, 2.9, 2.6), person.glasses)
-            paint(body.dot(x * 0.43, 0.2, 2.3, 2.0), mix(skin, WHITE, 0.5))
-        paint(body.dot(x * 0.43, 0.2, 1.2, 1.6), INK)
-        paint(body.dot(x * 0.43 - 0.05, -0.4, 0.45, 0.5), WHITE)
-        if np.cos(x * 0.43 + body.yaw) > 0.15:
-            brow = body.face([(x * 0.25, -2.9), (x * 0.45, -3.7), (x * 0.7, -2.7)])
-            sketch.stroke(brow, body.s, mix(lock, INK, 0.3))
-    paint(body.dot(0, 2.3, 0.9, 0.8, 7.8), shade)
-    lip = mix(shade, (196, 50, 62), 0.6)
+            paint(figure.dot(x * 0.43, 0.2, 2.9, 2.6), person.glasses)
+            paint(figure.dot(x * 0.43, 0.2, 2.3, 2.0), mix(skin, WHITE, 0.5))
+        paint(figure.dot(x * 0.43, 0.2, 1.2, 1.6), INK)
+        paint(figure.dot(x * 0.43 - 0.05, -0.4, 0.45, 0.5), WHITE)
+        if np.cos(x * 0.43 + figure.yaw) > 0.15:
+            brow = figure.face([(x * 0.25, -2.9), (x * 0.45, -3.7), (x * 0.7, -2.7)])
+            figure.stroke(brow, figure.s, mix(person.lock, INK, 0.3))
+    paint(figure.dot(0, 2.3, 0.9, 0.8, 7.8), person.shade)
+    lip = mix(person.shade, (196, 50, 62), 0.6)
     if front > 0.15 and person.grin:
-        paint(body.face([(-0.33, 4.4), (0.33, 4.4), (0.2, 5.8), (0, 6.2), (-0.2, 5.8)]), lip)
-        paint(body.face([(-0.25, 4.4), (0.25, 4.4), (0.2, 5), (-0.2, 5)]), WHITE)
+        paint(figure.face([(-0.33, 4.4), (0.33, 4.4), (0.2, 5.8), (0, 6.2), (-0.2, 5.8)]), lip)
+        paint(figure.face([(-0.25, 4.4), (0.25, 4.4), (0.2, 5), (-0.2, 5)]), WHITE)
     elif front > 0.15:
-        sketch.stroke(body.face([(-0.33, 4.4), (0, 6.2), (0.33, 4.4)]), 1.3 * body.s, lip)
+        figure.stroke(figure.face([(-0.33, 4.4), (0, 6.2), (0.33, 4.4)]), 1.3 * figure.s, lip)
     for wide, grey in (5.6, 226), (6.6, 206):
         crescent = np.concatenate([half * [7.6, 8.8], half[::-1] * [wide, 8.8]]) - [0, 0.3]
-        paint(body.head(crescent), None, grey)
-    if person.style != "bald":
-        gloss = body.head([(-5.4, -4.4), (-3.6, -8.2), (1, -8)])
-        sketch.stroke(gloss, 1.6 * body.s, mix(person.hair, WHITE, 0.25))
-    if person.hat:
-        dome = [(0, -11), (4.5, -10), (7.4, -6.5), (7.9, -3.5), (4, -2.9), (0, -2.7)]
-        paint(body.head(smooth(both(dome))), person.felt)
-        light = mix(person.felt, WHITE, 0.3)
-        if person.hat == "cap":
-            paint(body.dot(0, -3.4, 6.5, 1.4, 8.5), mix(person.felt, INK, 0.25))
-        else:
-            paint(body.head(both([(0, -5.2), (8, -5.6), (8.2, -2.8), (0, -2.4)])), light)
-            paint(body.head(oval(0, -11.6, 2.2, 2.2)), light)
+        paint(figure.head(crescent), None, grey)
 
 
-def draw_body(sketch, person, pose):
-    body, below = Body(person, pose), person.below
-    hidden = body.order if body.behind else body.order[: int(body.turned)]  # arms behind the torso
-    if not body.behind:
-        hair(sketch, body, person)
+def crown(figure):
+    """The gloss of the hair, and a hat."""
+    felt, hat = figure.person.felt, figure.person.hat
+    gloss = figure.head([(-5.4, -4.4), (-3.6, -8.2), (1, -8)])
+    figure.stroke(gloss, 1.6 * figure.s, mix(figure.person.hair, WHITE, 0.25))
+    if hat:
+        figure.shape(figure.head(smooth(DOME)), felt)
+    if hat == "cap":
+        figure.shape(figure.dot(0, -3.4, 6.5, 1.4, 8.5), mix(felt, INK, 0.25))
+    elif hat:
+        for part in both([(0, -5.2), (8, -5.6), (8.2, -2.8), (0, -2.4)]), oval(0, -11.6, 2.2, 2.2):
+            figure.shape(figure.head(part), mix(felt, WHITE, 0.3))
+
+
+def paint(figure):
+    """Brush by brush, from what is farthest away."""
+    person, below, behind = figure.person, figure.person.below, figure.behind
+    hidden = figure.order if behind else figure.order[: int(abs(np.sin(figure.yaw)) > 0.35)]
+    if not behind:
+        hair(figure)
     for side in hidden:
-        arm(sketch, body, person, side)
-    for side in body.order:
-        leg(sketch, body, person, side)
+        arm(figure, side)
+    for side in figure.order:
+        leg(figure, side)
     if below.kind:
-        skirt = below.kind == "skirt"
-        sketch.cover(body.torso(below.hem if skirt else 32, 0.2, 19, 0.2 * skirt), below)
-    neck = body.head([(-2.6, 5), (2.6, 5), (3.4, 15), (-3.4, 15)])
-    sketch.shape(neck, person.skin.color, 205)
-    torso(sketch, body, person)
-    head(sketch, body, person)
-    if body.behind:
-        hair(sketch, body, person)
-    for side in body.order:
-        if side not in hidden:
-            arm(sketch, body, person, side)
+        hem, flare = (below.hem, 0.2) if below.kind == "skirt" else (32, 0)
+        figure.cover(figure.torso(hem, 0.2, 19, flare), below)
+    neck = [(-2.6, 5), (2.6, 5), (3.4, 15), (-3.4, 15)]
+    figure.shape(figure.head(neck), person.skin.color, 205)
+    for brush in [torso, head, *[hair] * behind, crown]:
+        brush(figure)
+    for side in figure.order[len(hidden) :]:
+        arm(figure, side)
 
 
 def draw_person(seed, pose=None, size=128):
@@ -567,47 +550,33 @@ def draw_person(seed, pose=None, size=128):
     The seed alone decides skin, hair, clothes and the background. pose: float (14, 2) as take_pose
     gives it (None: as it gives it for this seed); it tells from where the person is seen, too.
     """
-    person, sketch = meet(seed), Figure(size)
-    pose = take_pose(seed) if pose is None else np.asarray(pose)
-    shore = mix(person.wall, WHITE, 0.5)
-    for y, color in (
-        (0, person.wall),
-        (person.horizon - 0.012, shore),
-        (person.horizon, person.floor),
-    ):
-        sketch.draw.rectangle((0, y * sketch.side, sketch.side, sketch.side), color)
+    person, pose = meet(seed), np.asarray(take_pose(seed) if pose is None else pose)
+    figure, wall, y = Figure(person, pose, size), person.wall, person.horizon
+    for top, color in (0, wall), (y - 0.012, mix(wall, WHITE, 0.5)), (y, person.floor):
+        figure.draw.rectangle((0, top * figure.side, figure.side, figure.side), color)
     shadow = oval(pose[[0, 5], 0].mean(), max(pose[:, 1].max(), 0.88) + 0.035, 0.15, 0.018)
-    sketch.draw.polygon(sketch.place(shadow), mix(person.floor, INK, 0.15))
-    draw_body(sketch, person, pose)
-    return sketch.finish()
+    figure.draw.polygon(figure.place(shadow), mix(person.floor, INK, 0.15))
+    paint(figure)
+    return figure.finish()
 
 
 def body_mask(seed, pose=None, size=128):
     """Where draw_person(seed, pose, size) has the person, an L image: 255 there, 0 around."""
-    sketch = Figure(size)
-    draw_body(sketch, meet(seed), take_pose(seed) if pose is None else pose)
-    return sketch.light.point([0] + [255] * 255).reduce(ZOOM)
+    figure = Figure(meet(seed), take_pose(seed) if pose is None else pose, size)
+    paint(figure)
+    return figure.light.point([0] + [255] * 255).reduce(ZOOM)
 
 
 def draw_garment(seed, size=128):
     """The top or dress of person `seed` alone, laid flat on white, an RGB image of size x size."""
-    person, sketch = meet(seed), Figure(size)
-    joints = {"neck": np.zeros(2), "head top": np.array([0, -21])}
-    for side, x in SIDES.items():
-        for (names, lengths, place), angle in (
-            (ARM, 0.35 + 0.02 * (26 - person.top.sleeve)),
-            (LEG, 0.06),
-        ):
-            way = np.array([x * np.sin(angle), np.cos(angle)])
-            for name, length in zip(names, np.cumsum([0, *lengths])):
-                joints[f"{side} {name}"] = np.array(place[:2]) * [x, 1] + way * length
+    person = meet(seed)
     scale = 0.86 / (max(person.top.hem, 37) + 3)
-    pose = np.array([joints[name] for name in JOINTS]) * scale + [0.5, 0.07 + 3 * scale]
-    body = Body(person, pose, flat=True)
+    pose = stand(["flat", "flat", "stand", "stand"])[:, :2] * scale + [0.5, 0.07 + 3 * scale]
+    figure = Figure(person, pose, size, flat=True)
     for side in SIDES:
-        arm(sketch, body, person, side)
-    torso(sketch, body, person)
-    return sketch.finish()
+        arm(figure, side)
+    torso(figure)
+    return figure.finish()
 
 
 def clothes_pair(seed):
