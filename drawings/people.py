@@ -21,16 +21,13 @@ from machinery.files import atomic_write
 from machinery.processes import map_in_processes
 
 ZOOM = 3  # drawn ZOOM times larger, then reduced: the anti-aliasing
-PAIR = 128  # pixels a side of both pictures of a pair
-
-
 # fmt: off
 JOINTS = ("right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle",
           "right wrist", "right elbow", "right shoulder", "left shoulder", "left elbow",
           "left wrist", "neck", "head top")
 SIDES = {"left": 1, "right": -1}
 # Limbs: their joints, how far these are apart, and where the first is (to the left, down, forward).
-ARM = ("shoulder", "elbow", "wrist"), (14.5, 13), (8.6, 3.5, -1.5)
+ARM = ("shoulder", "elbow", "wrist"), (14.5, 13), (8.6, 4.5, -1.5)
 LEG = ("hip", "knee", "ankle"), (21, 20), (4.6, 30, 0)
 ARMS = {  # where the bones of a left arm point to
     "down": ((0.25, 1, 0), (0.08, 1, 0.15)), "hip": ((0.85, 0.75, -0.3), (-0.85, 0.5, 0.45)),
@@ -38,7 +35,7 @@ ARMS = {  # where the bones of a left arm point to
     "out": ((1, 0.15, 0), (1, -0.15, 0)), "pocket": ((0.45, 1, -0.2), (-0.25, 1, 0.3)),
     "chest": ((0.35, 1, 0.1), (-0.75, -0.35, 0.5)), "give": ((0.3, 0.8, 0.6), (0.2, -0.1, 1)),
     "front": ((0.15, 1, 0.5), (0.05, 0.8, 0.6)), "back": ((0.2, 1, -0.5), (0.1, 1, -0.25)),
-    "point": ((0.9, -0.35, 0.1), (0.95, -0.5, 0.1)), "flat": ((0.45, 1, 0), (0.38, 1, 0)),
+    "point": ((0.9, -0.35, 0.1), (0.95, -0.5, 0.1)), "flat": ((0.28, 1, 0), (0.24, 1, 0)),
 }
 LEGS = {
     "stand": ((0.06, 1, 0), (0.02, 1, 0)), "apart": ((0.28, 1, 0.05), (0.22, 1, 0)),
@@ -65,28 +62,27 @@ PATTERNS = ["", "", "stripes", "wide", "vertical", "checks", "dots", "block", "y
 # Tops: how far down they go, how wide they are, sleeves (26: to the wrist), what is on them, necks.
 TOPS = {
     "T-shirt": ((32, 35), 0.5, (8, 8, 11), "", ("round", "round", "vee", "boat")),
-    "shirt": ((33, 37), 0.6, (9, 26, 26), "placket pocket", ("slit collar",)),
+    "shirt": ((33, 37), 0.6, (9, 26, 26), "placket pocket", ("collar",)),
     "jumper": ((32, 35), 1.1, (26,), "", ("round", "vee", "turtle")),
     "hoodie": ((33, 36), 1.4, (26,), "pouch", ("hood",)),
     "coat": ((46, 60), 1.7, (26,), "placket pocket hip", ("lapel",)),
-    "dress": ((46, 62), 0.5, (0, 8, 8, 16, 26), "hip", ("round", "vee", "boat", "slit collar")),
+    "dress": ((46, 62), 0.5, (0, 8, 8, 16, 26), "hip", ("round", "vee", "boat", "collar")),
 }
-TOP, BACK = (0, -1.6), [(18, -1.6), (24, -1.6), (24, 1), (18, 1)]
 DETAILS = {  # colors and left halves of outlines, around a top from its front, and down
-    "round": [("trim", [(0, 4.8), (4, 3.2), (5.6, -1.6), TOP]), ("", [(0, 3.4), (2.8, 2.4), (4.4, -1.6), TOP])],
-    "boat": [("trim", [(0, 2.6), (4, 1.8), (6.4, -1.6), TOP]), ("", [(0, 1.4), (3, 1), (5.2, -1.6), TOP])],
-    "vee": [("trim", [(0, 9.6), (5.6, -1.6), TOP]), ("", [(0, 7.5), (4.4, -1.6), TOP])],
-    "slit": [("", [(0, 4.4), (4.4, -1.6), TOP])],
-    "collar": [("light", [(0.2, 4.2), (2.6, 6.2), (6, 2), (4.2, -1.6), (3.4, -1.6)]), ("light", BACK)],
-    "lapel": [("second", [(0, 9.2), (4.6, -1.6), TOP]), ("dark", BACK),
+    "round": [("trim", oval(0, -1.6, 5.8, 6.4)), ("", oval(0, -1.6, 4.6, 4.8))],
+    "boat": [("trim", oval(0, -1.6, 6.4, 4)), ("", oval(0, -1.6, 5.4, 2.8))],
+    "vee": [("trim", [(0, 9.6), (5.6, -1.6), (0, -1.6)]), ("", [(0, 7.5), (4.4, -1.6), (0, -1.6)])],
+    "collar": [("", [(0, 4.4), (4.4, -1.6), (0, -1.6)]), ("light", oval(24, -1.2, 6, 2.4)),
+               ("light", [(0.2, 4.2), (2.6, 6.2), (6, 2), (4.2, -1.6), (3.4, -1.6)])],
+    "lapel": [("second", [(0, 9.2), (4.6, -1.6), (0, -1.6)]), ("dark", oval(24, -1.2, 6, 2.4)),
               ("dark", [(0.2, 10), (3.6, 6.4), (6.4, 6), (5.6, 3.6), (5, -1.6), (3.6, -1.6)])],
-    "hood": [("trim", [(0, 5), (4.4, 3.4), (5.6, -1.6), TOP]), ("", [(0, 4), (3, 2.6), (4.4, -1.6), TOP]),
-             ("button", [(1.4, 4), (2, 4), (2.1, 10), (1.5, 10)]), ("dark", oval(24, 2, 7, 7))],
+    "hood": [("trim", oval(0, -1.6, 6, 6.8)), ("", oval(0, -1.6, 4.6, 5.4)), ("dark", oval(24, 2, 7, 7)),
+             ("button", [(1.4, 4.4), (2, 4.4), (2.1, 11), (1.5, 11)])],
     "placket": [("dark", [(0, 6), (0.35, 6), *((0.35, y) for y in range(12, 33, 4)), (0, 32)]),
                 *(("button", oval(0, y, 0.9, 0.9)) for y in range(6, 32, 5))],
-    "pouch": [("dark", [(0, 20), (3.5, 20), (6.5, 28), (0, 28)])],
+    "pouch": [("dark", [(0, 20), (3.5, 20), (6.5, 28), (0, 28)])], "turtle": [],
     "pocket": [("dark", [(3.5, 8), (7, 8), (7, 12), (5.2, 13), (3.5, 12)])],
-    "hip": [("dark", [(4, 24), (8, 23.5), (8.5, 29), (4.5, 30)])], "turtle": [],
+    "hip": [("dark", [(4, 24), (8, 23.5), (8.5, 29), (4.5, 30)])],
 }
 STAR = np.sin(np.pi / 5 * np.arange(10)[:, None] + [0, np.pi / 2]) * [1, -1]
 PRINTS = [  # outlines from -1 to 1, and which of two colors they have
@@ -167,7 +163,7 @@ def take_pose(seed, behind=True):
     lean = np.radians(np.clip(rng.normal(0, 3), -6, 6))  # to a side, from the hips on
     spots[6:, 0] += (30 - spots[6:, 1]) * np.sin(lean)
     low, high = spots.min(0) - [5, 4], spots.max(0) + [5, 7]
-    scale = min(rng.uniform(0.88, 0.95) / 102, *0.98 / (high - low))
+    scale = min(rng.uniform(0.88, 0.95) / 102, *0.96 / (high - low))
     foot = 0.97 - ("jump" in words) * min(0.05, 0.97 - scale * (high - low)[1])
     return (spots - [(low + high)[0] / 2, high[1]]) * scale + [0.5 + rng.uniform(-0.02, 0.02), foot]
 
@@ -236,11 +232,13 @@ def meet(seed):
 class Patch:
     """A piece of cloth or skin between two edges, (2, n, 2) points at the lengths v along it.
 
-    girth: a quarter of the way around it; yaw: how far its front is turned, None if it lies flat.
+    girth: a quarter of the way around it; yaw: how far its front is turned, None if it lies flat; end:
+    where it ends earlier.
     """
 
-    def __init__(self, v, edges, girth, yaw):
+    def __init__(self, v, edges, girth, yaw, end=99):
         self.v, self.edges, self.girth, self.yaw = v, np.hstack([*edges]).T, girth, yaw
+        self.end = min(v[-1], end)
 
     def at(self, u, v):
         """Where u (-1 at the left edge, 1 at the right one) and v are in the picture, (n, 2)."""
@@ -250,7 +248,7 @@ class Patch:
 
     def part(self, top=-99, bottom=99, left=-1, right=1):
         """The outline of a part of it: along its top, right, bottom, left."""
-        v = np.array([top, *self.v, bottom]).clip(max(top, self.v[0]), min(bottom, self.v[-1]))
+        v = np.array([top, *self.v, bottom]).clip(max(top, self.v[0]), min(bottom, self.end))
         u, across = np.linspace(left, right, 6), np.ones(6)
         u = np.concatenate([u, 0 * v + right, u[::-1], 0 * v + left])
         return self.at(u, np.concatenate([across * v[0], v, across * v[-1], v[::-1]]))
@@ -313,21 +311,21 @@ class Figure(faces.Sketch):
             self.draw.line(self.place(line), mix(cloth.color, INK, 0.35), max(self.side // 190, 1))
 
     def limb(self, side, limb, widths, reach, cloth):
-        """Cover an arm or a leg down to a length. Returns its joints and Patches."""
+        """Cover an arm or a leg down to a length. Returns its joints and its Patch."""
         names, lengths, _ = limb
-        spots, patches, start = [self.joints[f"{side} {name}"] for name in names], [], 0
-        for a, b, length, wide, end in zip(spots, spots[1:], lengths, widths, widths[1:]):
-            if reach > start:
-                v, along = np.array([start, min(start + length, reach)]), unit(b - a)
-                share = ((v - start) / length)[:, None]
-                out = self.s * (wide + (end - wide) * share) * [along[1], -along[0]]
-                middle, yaw = a + (b - a) * share, None if self.flat else 0
-                patches.append(Patch(v, (middle - out, middle + out), wide * 1.4, yaw))
-                self.shape(CIRCLE * wide * self.s + a, cloth.color, 236)
-            start += length
-        for patch in patches:
-            self.cover(patch, cloth)
-        return spots, patches
+        spots, widths = (
+            np.array([self.joints[f"{side} {name}"] for name in names]),
+            np.array(widths),
+        )
+        upper, lower = (unit(bone)[::-1] * [1, -1] for bone in np.diff(spots, axis=0))
+        out = np.array([upper, unit(upper + lower), lower]) * widths[:, None] * self.s
+        v, yaw = np.cumsum([0, *lengths]), None if self.flat else 0
+        for spot, wide, start in zip(spots, widths * self.s, v):
+            if start < reach - 2:
+                self.shape(CIRCLE * wide + spot, cloth.color, 236)
+        patch = Patch(v, (spots - out, spots + out), widths[0] * 1.4, yaw, reach)
+        self.cover(patch, cloth)
+        return spots, patch
 
     def torso(self, hem, ease, start=-1.5, flare=0.0):
         """The Patch from the neck, or lower down, to a hem, be it on the legs."""
@@ -372,7 +370,7 @@ class Figure(faces.Sketch):
 
 def weave(figure, patch, cloth):
     """The pattern of a cloth on a Patch."""
-    kind, period, top, bottom = cloth.pattern, cloth.period, max(patch.v[0], 0), patch.v[-1]
+    kind, period, top, bottom = cloth.pattern, cloth.period, max(patch.v[0], 0), patch.end
     n = max(round(4 * patch.girth / period), 3)
     columns = (np.arange(n) - n // 2) * 4 * patch.girth / n
     if kind in ("stripes", "wide", "checks"):
@@ -389,9 +387,8 @@ def weave(figure, patch, cloth):
     if kind == "dots":
         for k in np.arange(np.ceil(top / period + 0.2), bottom / period - 0.2):
             for x in columns + k % 2 * 2 * patch.girth / n:
-                figure.shape(
-                    patch.round(CIRCLE[::2] * period * 0.25 + [x, k * period]), cloth.second
-                )
+                dot = CIRCLE[::2] * period * 0.25 + [x, k * period]
+                figure.shape(patch.round(dot), cloth.second)
     start, end = {"block": (19, 99), "yoke": (top, 8)}.get(kind, (0, 0))
     if start < bottom and end > top:
         figure.shape(patch.part(start, end), cloth.second)
@@ -406,13 +403,13 @@ def arm(figure, side):
     if top.sleeve:
         widths = (np.array([2.9, 2.6, 2.2]) + top.ease * 0.8) * wider
         _, sleeve = figure.limb(side, ARM, widths, top.sleeve, top.arms)
-        figure.shape(sleeve[-1].part(top.sleeve - 1.7), top.trim, 230)
+        figure.shape(sleeve.part(top.sleeve - 1.7), top.trim, 230)
 
 
 def leg(figure, side):
     person, below, s = figure.person, figure.person.below, figure.s
-    (*_, ankle), patches = figure.limb(side, LEG, (4.4, 3.3, 2.0), 41, person.legs)
-    figure.shape(patches[1].part(36), person.sock, 232)
+    (*_, ankle), patch = figure.limb(side, LEG, (4.4, 3.3, 2.0), 41, person.legs)
+    figure.shape(patch.part(36), person.sock, 232)
     turn = figure.yaw + 0.35 * SIDES[side]
     heel = np.array([-np.sin(turn), 1.2])
     step = np.array([np.sin(turn) * 6, 1.2 + 1.5 * np.cos(turn)])
@@ -421,7 +418,7 @@ def leg(figure, side):
             sole = CIRCLE * [2.5 - 0.3 * t, 2.1 - 0.2 * t] + heel + step * t + [0, drop]
             figure.shape(sole * s + ankle, color)
     if person.boots:
-        figure.shape(patches[1].part(29), person.shoe, 232)
+        figure.shape(patch.part(29), person.shoe, 232)
     if below.kind in ("trousers", "shorts"):
         widths = np.array([4.6, 3.5, 2.7]) + below.ease * np.array([0.5, 1, 1])
         figure.limb(side, LEG, widths, 40 if below.kind == "trousers" else 17, below)
@@ -534,9 +531,10 @@ def draw_person(seed, pose=None, size=128):
 
 def draw_garment(seed, size=128):
     """The top or dress of person `seed` alone, laid flat on white, an RGB image of size x size."""
-    person = meet(seed)
-    scale = 0.86 / (max(person.top.hem, 37) + 3)
-    pose = stand(["flat", "flat", "stand", "stand"])[:, :2] * scale + [0.5, 0.07 + 3 * scale]
+    person, spots = meet(seed), stand(["flat", "flat", "stand", "stand"])[:, :2]
+    spots[6:12] += [0, 1.5]  # cloth is lower where no shoulder is in it
+    scale = 0.86 / (max(person.top.hem, 40) + 3)
+    pose = spots * [1.2 * scale, scale] + [0.5, 0.07 + 3 * scale]
     figure = Figure(person, pose, size, flat=True)
     for side in SIDES:
         arm(figure, side)
