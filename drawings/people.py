@@ -173,7 +173,8 @@ def cut(color, rng=None, patterns=("",)):
     cloth = SimpleNamespace(color=color, pattern="")
     if rng:
         cloth.pattern, cloth.period = pick(rng, patterns), rng.uniform(3.5, 8)
-        cloth.second, cloth.third = pick(rng, COLORS), pick(rng, COLORS)
+        others = [other for other in COLORS if abs(np.subtract(other, color)).max() > 50]
+        cloth.second, cloth.third = (others[k] for k in rng.permutation(len(others))[:2])
     return cloth
 
 
@@ -269,7 +270,7 @@ class Figure(faces.Sketch):
 
     def __init__(self, person, pose, size, flat=False):
         self.person, self.flat, self.side, pose = person, flat, size * ZOOM, np.asarray(pose)
-        self.image = Image.new("RGB", (self.side, self.side), WHITE)
+        self.image = Image.new("RGB", (self.side, self.side), "white")
         self.light = Image.new("L", self.image.size, 255)
         self.draw, self.shadow = ImageDraw.Draw(self.image), ImageDraw.Draw(self.light)
         self.neck, self.hips, self.joints = pose[12], pose[2:4].mean(0), dict(zip(JOINTS, pose))
