@@ -1,6 +1,6 @@
 """Little painted people in any pose, and their clothes alone, laid flat as a shop shows them.
 
-A pose is 14 joints. Lengths are in parts of a person, who is 95 of them tall, down from the neck.
+Lengths are in parts of a person, as those of drawings/poses.py, mostly down from the neck.
 What is round (a head, a chest, a sleeve) is painted by the way around it, from its front to the
 person's left. So buttons, prints and eyes turn with who wears them, until they are out of sight.
 """
@@ -17,41 +17,13 @@ from tqdm import tqdm
 
 from drawings import faces
 from drawings.faces import CIRCLE, GREY, INK, WHITE, both, mix, oval, pick, smooth
+from drawings.poses import ARM, JOINTS, LEG, SIDES, stand, take_pose, unit
 from machinery.files import atomic_write
 from machinery.processes import map_in_processes
 
 ZOOM = 3  # drawn ZOOM times larger, then reduced: the anti-aliasing
-# fmt: off
-JOINTS = ("right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle",
-          "right wrist", "right elbow", "right shoulder", "left shoulder", "left elbow",
-          "left wrist", "neck", "head top")
-SIDES = {"left": 1, "right": -1}
-# Limbs: their joints, how far these are apart, and where the first is (to the left, down, forward).
-ARM = ("shoulder", "elbow", "wrist"), (14.5, 13), (8.6, 4.5, -1.5)
-LEG = ("hip", "knee", "ankle"), (21, 20), (4.6, 30, 0)
-ARMS = {  # where the bones of a left arm point to
-    "down": ((0.25, 1, 0), (0.08, 1, 0.15)), "hip": ((0.85, 0.75, -0.3), (-0.85, 0.5, 0.45)),
-    "wave": ((0.95, 0, 0.1), (0.4, -1, 0.1)), "up": ((0.45, -1, 0), (0.1, -1, 0)),
-    "out": ((1, 0.15, 0), (1, -0.15, 0)), "pocket": ((0.45, 1, -0.2), (-0.25, 1, 0.3)),
-    "chest": ((0.35, 1, 0.1), (-0.75, -0.35, 0.5)), "give": ((0.3, 0.8, 0.6), (0.2, -0.1, 1)),
-    "front": ((0.15, 1, 0.5), (0.05, 0.8, 0.6)), "back": ((0.2, 1, -0.5), (0.1, 1, -0.25)),
-    "point": ((0.9, -0.35, 0.1), (0.95, -0.5, 0.1)), "flat": ((0.28, 1, 0), (0.24, 1, 0)),
-}
-LEGS = {
-    "stand": ((0.06, 1, 0), (0.02, 1, 0)), "apart": ((0.28, 1, 0.05), (0.22, 1, 0)),
-    "rest": ((0.22, 1, 0.25), (0.02, 1, -0.15)), "cross": ((-0.16, 1, 0.1), (-0.22, 1, 0)),
-    "front": ((0.04, 1, 0.5), (0.02, 1, 0.15)), "back": ((0.02, 1, -0.2), (0.02, 1, -0.6)),
-    "raised": ((0.3, 0.6, 0.8), (-0.1, 1, -0.3)), "jump": ((0.5, 1, 0.2), (0.25, 1, -0.5)),
-}
-POSES = [  # left arm, right arm, left leg, right leg; as often the other way round
-    "down down stand stand", "down down stand rest", "hip hip apart apart", "hip down rest stand",
-    "wave down stand stand", "wave hip stand rest", "up up apart apart", "up up jump jump",
-    "out out stand stand", "pocket pocket stand rest", "chest down stand rest",
-    "back front front back", "back front front back", "front back back front",
-    "front wave back front", "give down stand stand", "point hip apart stand",
-    "out out raised stand", "up hip cross stand", "chest hip stand cross", "pocket wave rest stand",
-]
 
+# fmt: off
 COLORS = [*faces.CLOTH, (214, 60, 66), (44, 110, 186), (250, 208, 74), (82, 164, 92),
           (244, 244, 240), (70, 160, 190), (242, 138, 84), (244, 172, 190), (120, 84, 160),
           (96, 66, 52), (180, 214, 190), (176, 190, 222), (40, 62, 54), (128, 40, 58), (140, 144, 150)]
@@ -129,45 +101,6 @@ ROUNDING = (-1, -0.75, 212), (-0.75, -0.4, 236), (0.3, 0.65, 232), (0.65, 1, 202
 # fmt: on
 
 
-def unit(vector):
-    return vector / (np.hypot(*vector) + 1e-9)
-
-
-def stand(words, rng=None):
-    """A skeleton, float (14, 3): its joints to the left, down and forward. words: as in POSES."""
-    joints = {"neck": (0, 0, 2), "head top": (rng.normal(0, 2.2) if rng else 0, -21, 3.5)}
-    for k, word in enumerate(words):
-        side, table = ("left", "right")[k % 2], (ARMS, LEGS)[k // 2]
-        names, lengths, place = (ARM, LEG)[k // 2]
-        mirror = np.array([SIDES[side], 1, 1])
-        joints[f"{side} {names[0]}"] = place = place * mirror
-        for name, length, way in zip(names[1:], lengths, table[word]):
-            way = way * mirror + (rng.normal(0, 0.06, 3) if rng else 0)
-            joints[f"{side} {name}"] = place = place + way * length / np.linalg.norm(way)
-    return np.array([joints[name] for name in JOINTS])
-
-
-def take_pose(seed, behind=True):
-    """A pose that people take: the JOINTS, float (14, 2), x and y (downwards) as shares of a picture.
-
-    They stand, walk, wave, jump; seen from the front, turned to a side, or (unless behind is False)
-    from behind, when the left joints are at the viewer's left. `seed`: an integer >= 0.
-    """
-    rng = np.random.default_rng([seed, len(JOINTS)])
-    front, aside, back = rng.uniform(-20, 20), rng.uniform(25, 65), rng.uniform(140, 220)
-    yaw = rng.choice([front, aside, -aside, back], p=(0.44, 0.18, 0.18, 0.2))
-    yaw = np.radians(yaw if behind or yaw != back else front)
-    words, order = pick(rng, POSES).split(), [0, 1, 2, 3] if rng.random() < 0.5 else [1, 0, 3, 2]
-    spots = stand([words[k] for k in order], rng)
-    spots = np.stack([spots[:, 0] * np.cos(yaw) + spots[:, 2] * np.sin(yaw), spots[:, 1]], 1)
-    lean = np.radians(np.clip(rng.normal(0, 3), -6, 6))  # to a side, from the hips on
-    spots[6:, 0] += (30 - spots[6:, 1]) * np.sin(lean)
-    low, high = spots.min(0) - [5, 4], spots.max(0) + [5, 7]
-    scale = min(rng.uniform(0.88, 0.95) / 102, *0.96 / (high - low))
-    foot = 0.97 - ("jump" in words) * min(0.05, 0.97 - scale * (high - low)[1])
-    return (spots - [(low + high)[0] / 2, high[1]]) * scale + [0.5 + rng.uniform(-0.02, 0.02), foot]
-
-
 def cut(color, rng=None, patterns=("",)):
     """A piece of cloth (or skin), plain unless rng chooses a pattern and colors for it."""
     cloth = SimpleNamespace(color=color, pattern="")
@@ -233,8 +166,8 @@ def meet(seed):
 class Patch:
     """A piece of cloth or skin between two edges, (2, n, 2) points at the lengths v along it.
 
-    girth: a quarter of the way around it; yaw: how far its front is turned, None if it lies flat; end:
-    where it ends earlier.
+    It ends at `end`. girth: a quarter of the way around it; yaw: how far its front is turned (None:
+    it lies flat).
     """
 
     def __init__(self, v, edges, girth, yaw, end=99):
@@ -314,16 +247,13 @@ class Figure(faces.Sketch):
     def limb(self, side, limb, widths, reach, cloth):
         """Cover an arm or a leg down to a length. Returns its joints and its Patch."""
         names, lengths, _ = limb
-        spots, widths = (
-            np.array([self.joints[f"{side} {name}"] for name in names]),
-            np.array(widths),
-        )
+        spots = np.array([self.joints[f"{side} {name}"] for name in names])
         upper, lower = (unit(bone)[::-1] * [1, -1] for bone in np.diff(spots, axis=0))
-        out = np.array([upper, unit(upper + lower), lower]) * widths[:, None] * self.s
+        out = [upper, unit(upper + lower), lower] * (np.array(widths) * self.s)[:, None]
         v, yaw = np.cumsum([0, *lengths]), None if self.flat else 0
-        for spot, wide, start in zip(spots, widths * self.s, v):
+        for spot, wide, start in zip(spots, widths, v):
             if start < reach - 2:
-                self.shape(CIRCLE * wide + spot, cloth.color, 236)
+                self.shape(CIRCLE * wide * self.s + spot, cloth.color, 236)
         patch = Patch(v, (spots - out, spots + out), widths[0] * 1.4, yaw, reach)
         self.cover(patch, cloth)
         return spots, patch
@@ -338,15 +268,13 @@ class Figure(faces.Sketch):
         share = (v / 20).clip(0, 1)[:, None]
         half = self.s * wide[:, None] * (self.level * (1 - share) + self.across * share)
         ends = np.array([self.neck + (self.hips - self.neck) * v[:, None] / 30] * 2)
-        low = v > 29
-        legs = np.array([self.leg(side, v[low]) for side in SIDES])
-        order = np.argsort(legs @ self.across, 0)
-        ends[:, low] = np.take_along_axis(legs, order[..., None], 0)
+        for k in np.flatnonzero(v > 29):
+            legs = ([self.joints[f"{side} {name}"] for name in LEG[0]] for side in SIDES)
+            spots = [
+                [np.interp(v[k], (30, 51, 71), row) for row in np.transpose(leg)] for leg in legs
+            ]
+            ends[:, k] = sorted(spots, key=lambda spot: spot @ self.across)
         return Patch(v, ends + [-half, half], 12.0, None if self.flat else self.yaw)
-
-    def leg(self, side, v):
-        spots = np.array([self.joints[f"{side} {name}"] for name in LEG[0]])
-        return np.stack([np.interp(v, (30, 51, 71), column) for column in spots.T], 1)
 
     def head(self, points):
         """Points around the middle of the head in the picture."""
@@ -544,16 +472,15 @@ def draw_garment(seed, size=128):
 
 
 def draw_pngs(what, seeds):
+    """Pairs as (file name, PNG file, their poses)."""
     drawn = []
     for seed in seeds:
-        if what == "clothes":
-            poses = [take_pose(seed, behind=False)]  # what is on the front is to be seen
-            pictures = [draw_person(seed, *poses), draw_garment(seed)]
-        else:
+        poses = [take_pose(seed, behind=False)]  # what is on the front is to be seen
+        if what == "poses":
             poses = np.round([take_pose(2 * seed), take_pose(2 * seed + 1)], 4).tolist()
-            pictures = [draw_person(seed, pose) for pose in poses]
-        png = io.BytesIO()
-        Image.fromarray(np.hstack(pictures)).save(png, "PNG")
+        people, png = [draw_person(seed, pose) for pose in poses], io.BytesIO()
+        pair = people if what == "poses" else [*people, draw_garment(seed)]
+        Image.fromarray(np.hstack(pair)).save(png, "PNG")
         drawn.append((f"{seed:06d}.png", png.getvalue(), poses))
     return drawn
 
@@ -572,8 +499,8 @@ def draw_pairs(path, count, what):
 
 
 def draw_clothes(path, count=4000):
-    """Write pairs 1 to count (at most 999,999) as 000001.png ... into the zip file `path`: a person
-    at the left, the top or dress alone at the right, 256 x 128 pixels.
+    """Write people 1 to count (at most 999,999), each beside the own top or dress laid flat, as
+    000001.png ... of 256 x 128 pixels into the zip file `path`.
 
     All cores draw. Raises RunError where the file cannot be written.
     """
@@ -581,9 +508,7 @@ def draw_clothes(path, count=4000):
 
 
 def draw_poses(path, count=4000):
-    """Write pairs 1 to count (at most 999,999) as 000001.png ... into the zip file `path`: a person
-    in two poses, 256 x 128 pixels. Its poses.json has, for each name, both as take_pose gives them.
-
-    All cores draw. Raises RunError where the file cannot be written.
+    """Write people 1 to count (at most 999,999), each in two poses side by side, as draw_clothes
+    does. For each file's name, poses.json in the zip has both as take_pose gives them.
     """
     draw_pairs(path, count, "poses")
