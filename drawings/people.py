@@ -7,26 +7,23 @@ person's left. So buttons, prints and eyes turn with who wears them, until they 
 
 import io
 import json
-import zipfile
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
-from tqdm import tqdm
 
 from drawings import faces
-from drawings.faces import CIRCLE, GREY, INK, WHITE, both, mix, oval, pick, smooth
-from drawings.poses import ARM, JOINTS, LEG, SIDES, stand, take_pose, unit
-from machinery.files import atomic_write
-from machinery.processes import map_in_processes
+from drawings.faces import CIRCLE, GREY, INK, WHITE, both, mix, oval, pick, smooth, write_drawings
+from drawings.poses import ARM, BONES, JOINTS, LEG, SIDES, stand, take_pose, unit
 
 ZOOM = 3  # drawn ZOOM times larger, then reduced: the anti-aliasing
 
 # fmt: off
 COLORS = [*faces.CLOTH, (214, 60, 66), (44, 110, 186), (250, 208, 74), (82, 164, 92),
           (244, 244, 240), (70, 160, 190), (242, 138, 84), (244, 172, 190), (120, 84, 160),
-          (96, 66, 52), (180, 214, 190), (176, 190, 222), (40, 62, 54), (128, 40, 58), (140, 144, 150)]
+          (96, 66, 52), (180, 214, 190), (176, 190, 222), (40, 62, 54), (128, 40, 58),
+          (140, 144, 150)]
 DENIM = [(58, 78, 120), (88, 116, 160), (52, 50, 60), (96, 86, 76), (196, 170, 130), (70, 84, 70),
          (130, 132, 140), (120, 70, 60), (226, 218, 200), (44, 52, 78), (160, 80, 96)]
 LEATHER = [(60, 44, 40), (120, 76, 48), (236, 234, 230), (40, 38, 46), (196, 64, 62), (70, 96, 140)]
@@ -48,8 +45,8 @@ DETAILS = {  # colors and left halves of outlines, around a top from its front, 
                ("light", [(0.2, 4.2), (2.6, 6.2), (6, 2), (4.2, -1.6), (3.4, -1.6)])],
     "lapel": [("second", [(0, 9.2), (4.6, -1.6), (0, -1.6)]), ("dark", oval(24, -1.2, 6, 2.4)),
               ("dark", [(0.2, 10), (3.6, 6.4), (6.4, 6), (5.6, 3.6), (5, -1.6), (3.6, -1.6)])],
-    "hood": [("trim", oval(0, -1.6, 6, 6.8)), ("", oval(0, -1.6, 4.6, 5.4)), ("dark", oval(24, 2, 7, 7)),
-             ("button", [(1.4, 4.4), (2, 4.4), (2.1, 11), (1.5, 11)])],
+    "hood": [("trim", oval(0, -1.6, 6, 6.8)), ("", oval(0, -1.6, 4.6, 5.4)),
+             ("dark", oval(24, 2, 7, 7)), ("button", [(1.4, 4.4), (2, 4.4), (2.1, 11), (1.5, 11)])],
     "placket": [("dark", [(0, 6), (0.35, 6), *((0.35, y) for y in range(12, 33, 4)), (0, 32)]),
                 *(("button", oval(0, y, 0.9, 0.9)) for y in range(6, 32, 5))],
     "pouch": [("dark", [(0, 20), (3.5, 20), (6.5, 28), (0, 28)])], "turtle": [],
@@ -69,14 +66,15 @@ PRINTS = [  # outlines from -1 to 1, and which of two colors they have
     [([(0.3, -1), (-0.6, 0.15), (-0.05, 0.15), (-0.3, 1), (0.6, -0.2), (0.05, -0.2)], 0)],
     [(oval(0, y, 1.1, 0.2), k) for k, y in ((0, -0.6), (1, 0), (0, 0.6))],
 ]
-
-HAIR = {  # around the middle of a head (7.2 x 8.5) in sight of its face: right halves of outlines
+HAIR = {  # right halves of its outlines around the middle of a head (7.2 x 8.5)
     "crop": [(0, -9.6), (4.5, -8.8), (7.4, -5), (7.8, 0), (7, 3)],
     "bob": [(0, -9.8), (5, -9), (8.4, -4.5), (9.4, 3), (8.4, 9), (3, 9.5)],
     "long": [(0, -9.8), (5, -9), (8.2, -4.5), (8.8, 4), (9, 14), (7.5, 18.5), (3, 20)],
-    "wavy": [(0, -9.8), (5, -9), (8.4, -4.5), (8.6, 0), (10.4, 5), (9, 10), (10, 15), (7, 18), (3, 19)],
+    "wavy": [(0, -9.8), (5, -9), (8.4, -4.5), (8.6, 0), (10.4, 5), (9, 10), (10, 15), (7, 18),
+             (3, 19)],
     "afro": [(0, -13), (7, -11.5), (11.5, -5), (11, 2), (7.5, 7), (4, 8)],
-    "curls": [(0, -10), (2.5, -11.5), (4.5, -9.5), (7.5, -9.5), (7.6, -6), (9.6, -4), (8.2, -1), (9, 2)],
+    "curls": [(0, -10), (2.5, -11.5), (4.5, -9.5), (7.5, -9.5), (7.6, -6), (9.6, -4), (8.2, -1),
+              (9, 2)],
     "bun": [(0, -14.5), (3, -13.5), (3.6, -11), (2, -8)], "bald": [(0, 0), (1, 0), (0, 1)],
     "tail": [(0, -7), (3, -4), (3.4, 5), (2, 15), (0, 18)],
     "pigtails": [(0, -7), (6, -5), (10, -6), (12, 0), (11, 9), (9, 12), (8, 6), (6.5, 0), (0, -2)],
@@ -91,13 +89,13 @@ WOMEN = ["long part", "long middle", "wavy part", "wavy middle", "bob full", "bo
          "tail high", "tail full", "afro high", "pigtails middle", "pigtails full"]
 MEN = ["crop part", "crop part", "crop high", "crop full", "curls part", "curls high", "afro high",
        "bald high", "bun high", "bob middle"]
-BEARD = [(-1.28, 0.5), (-1, 3), (-0.4, 3.3), (0.4, 3.3), (1, 3), (1.28, 0.5), (1.28, 5), (1.28, 8.5),
-         (-1.28, 8.5), (-1.28, 5)]
+BEARD = [(-1.28, 0.5), (-1, 3), (-0.4, 3.3), (0.4, 3.3), (1, 3), (1.28, 0.5), (1.28, 5),
+         (1.28, 8.5), (-1.28, 8.5), (-1.28, 5)]
 DOME = both([(0, -11), (4.5, -10), (7.4, -6.5), (7.9, -3.5), (4, -2.9), (0, -2.7)])  # of a hat
 # Half widths of a body at some lengths, what a woman's have more, and how much of a cloth's ease.
-CHEST = np.array([(-5, -1.5, 0, 1.5, 8, 20, 29, 29.1, 99), (3.1, 3.5, 6.8, 9.6, 9, 7.6, 8.3, 3.9, 3.9),
-                  (0, 0, 0, -1, -1, -1, 0.4, 0, 0), (0.2, 0, 0.3, 0.5, 1, 1, 1, 1, 1)])
-ROUNDING = (-1, -0.75, 212), (-0.75, -0.4, 236), (0.3, 0.65, 232), (0.65, 1, 202)  # light, from the left
+CHEST = [(-5, -1.5, 0, 1.5, 8, 20, 29, 29.1, 99), (3.1, 3.5, 6.8, 9.6, 9, 7.6, 8.3, 3.9, 3.9),
+         (0, 0, 0, -1, -1, -1, 0.4, 0, 0), (0.2, 0, 0.3, 0.5, 1, 1, 1, 1, 1)]
+ROUNDING = (-1, -0.75, 212), (-0.75, -0.4, 236), (0.3, 0.65, 232), (0.65, 1, 202)  # left light
 # fmt: on
 
 
@@ -122,16 +120,15 @@ def sew(rng, woman):
     top.folds, size = rng.uniform((-9, 10, 3), (9, 28, 6), (5, 3)), rng.uniform(4.5, 6)
     top.trim = mix(pick(rng, [top.color, top.second]), INK, 0.12)
     top.arms = SimpleNamespace(**vars(top)) if rng.random() < 0.75 else cut(top.second)
-    top.start, top.bands, top.details = -5 if neck == "turtle" else -1.5, [], []
-    for chance, start, end, darker in (
-        (0.6, top.hem - 2, top.hem, 0), (0.4 * long, 19, 21.5, 0.3), (neck == "turtle", -5, -1, 0),
-    ):  # fmt: skip
+    top.high, top.bands, top.details = -5 if neck == "turtle" else -1.5, [], []
+    bands = (0.6, top.hem - 2, top.hem, 0), (0.4 * long, 19, 21.5, 0.3), (top.high < -2, -5, -1, 0)
+    for chance, start, end, darker in bands:
         if rng.random() < chance:
             top.bands.append((start, end, mix(top.trim, INK, darker)))
     for outline, k in pick(rng, PRINTS) if top.pattern == "print" else ():
         top.details.append((np.array(outline) * size + [0, 15], (top.second, top.third)[k]))
-    colors = {"": None, "dark": mix(top.color, INK, 0.2), "light": mix(top.trim, WHITE, 0.3),
-              "trim": top.trim, "second": top.second, "button": pick(rng, [WHITE, INK])}  # fmt: skip
+    colors = vars(top) | {"": None, "button": pick(rng, [WHITE, INK])}
+    colors |= {"dark": mix(top.color, INK, 0.2), "light": mix(top.trim, WHITE, 0.3)}
     for color, half in (detail for name in f"{names} {neck}".split() for detail in DETAILS[name]):
         top.details += [(np.array(half) * [x, 1], colors[color]) for x in (1, -1)]
     return top
@@ -148,8 +145,8 @@ def meet(seed):
     style, fringe = pick(rng, WOMEN if woman else MEN).split()
     top, tights = sew(rng, woman), woman and rng.random() < 0.3
     below = cut(pick(rng, faces.CLOTH + DENIM if woman else DENIM), rng, [""] * 8 + PATTERNS[2:7])
-    kind = pick(rng, ["trousers", "trousers", "shorts", *["skirt"] * 2 * woman])
-    below.kind = "" if top.kind == "dress" else kind
+    kinds = ["trousers", "trousers", "shorts", *["skirt"] * 2 * woman]
+    below.kind = pick(rng, kinds) * (top.kind != "dress")
     below.ease, below.hem = rng.uniform(0.2, 1.2), rng.uniform(42, 58)
     return SimpleNamespace(
         skin=cut(skin), shade=mix(skin, skin * faces.SHADE, 0.8), woman=woman, top=top, below=below,
@@ -157,9 +154,9 @@ def meet(seed):
         fringe=fringe, legs=cut(pick(rng, COLORS) if tights else skin), shoe=pick(rng, LEATHER),
         boots=rng.random() < 0.25, sock=pick(rng, [WHITE, *COLORS]), stout=rng.uniform(-0.6, 0.9),
         glasses=rng.random() < 0.2, frame=pick(rng, faces.FRAME), beard=rng.random() < 0.35 - woman,
-        hat=pick(rng, [""] * 6 + ["beanie", "cap"]), felt=pick(rng, COLORS), grin=rng.random() < 0.5,
-        wall=mix(pick(rng, faces.WALL), WHITE, rng.uniform(0.5, 0.8)), horizon=rng.uniform(0.7, 0.83),
-        floor=mix(pick(rng, faces.WALL), WHITE, rng.uniform(0.3, 0.6)),
+        hat=pick(rng, [""] * 6 + ["beanie", "cap"]), felt=pick(rng, COLORS),
+        grin=rng.random() < 0.5, wall=mix(pick(rng, faces.WALL), WHITE, rng.uniform(0.5, 0.8)),
+        horizon=rng.uniform(0.7, 0.83), floor=pick(rng, faces.WALL), light=rng.uniform(0.3, 0.6),
     )  # fmt: skip
 
 
@@ -205,14 +202,13 @@ class Figure(faces.Sketch):
         self.person, self.flat, self.side, pose = person, flat, size * ZOOM, np.asarray(pose)
         self.image = Image.new("RGB", (self.side, self.side), "white")
         self.light = Image.new("L", self.image.size, 255)
+        self.turn, self.shift = np.eye(2) * self.side, np.zeros(2)  # of place
         self.draw, self.shadow = ImageDraw.Draw(self.image), ImageDraw.Draw(self.light)
         self.neck, self.hips, self.joints = pose[12], pose[2:4].mean(0), dict(zip(JOINTS, pose))
-        bones = [(self.neck, self.hips, 30), (self.neck, pose[13], 21)]
-        for (names, lengths, _), side in ((limb, side) for limb in (ARM, LEG) for side in SIDES):
-            spots = [self.joints[f"{side} {name}"] for name in names]
-            bones += zip(spots, spots[1:], lengths)
-        # How large a part of a person is here: the other bones point at us or away from us.
-        self.s = max(np.hypot(*(a - b)) / length for a, b, length in bones)
+        bones = [(self.joints[a] - self.joints[b], length) for a, b, length in BONES]
+        bones += [(self.hips - self.neck, 30)]
+        # How large a part of a person is: the other bones point at us or away.
+        self.s = max(np.hypot(*bone) / length for bone, length in bones)
         down, up, span = unit(self.hips - self.neck), unit(pose[13] - self.neck), pose[9] - pose[8]
         self.across, self.upright = np.array([down[1], -down[0]]), np.array([[-up[1], up[0]], -up])
         # A neck is in front of its shoulders: that tells where somebody looks.
@@ -221,9 +217,6 @@ class Figure(faces.Sketch):
         self.behind = bool(np.cos(self.yaw) < 0)
         self.level = unit(span * (-1 if self.behind else 1) + self.across * 8 * self.s)
         self.order = ("left", "right") if forward > 0 else ("right", "left")  # the far side first
-
-    def place(self, points):
-        return (np.asarray(points) * self.side).ravel().tolist()
 
     def shape(self, points, color, grey=246):
         """Paint an outline (None: out of sight) in a color (None: as it is) and a light."""
@@ -340,8 +333,7 @@ def leg(figure, side):
     (*_, ankle), patch = figure.limb(side, LEG, (4.4, 3.3, 2.0), 41, person.legs)
     figure.shape(patch.part(36), person.sock, 232)
     turn = figure.yaw + 0.35 * SIDES[side]
-    heel = np.array([-np.sin(turn), 1.2])
-    step = np.array([np.sin(turn) * 6, 1.2 + 1.5 * np.cos(turn)])
+    heel, step = np.array([(-np.sin(turn), 1.2), (np.sin(turn) * 6, 1.2 + 1.5 * np.cos(turn))])
     for drop, color in (0.5, mix(person.shoe, WHITE, 0.75)), (0, person.shoe):
         for t in np.linspace(0, 1, 4):
             sole = CIRCLE * [2.5 - 0.3 * t, 2.1 - 0.2 * t] + heel + step * t + [0, drop]
@@ -356,7 +348,7 @@ def leg(figure, side):
 def torso(figure):
     """The top or dress, without its sleeves."""
     top = figure.person.top
-    patch = figure.torso(top.hem, top.ease, top.start, top.flare)
+    patch = figure.torso(top.hem, top.ease, top.high, top.flare)
     figure.cover(patch, top)
     for x, y, long in top.folds:
         figure.shape(patch.round([(x, y), (x * 0.6, y + long), (x * 0.8, y - 1)]), None, 220)
@@ -450,10 +442,11 @@ def draw_person(seed, pose=None, size=128):
     """
     person, pose = meet(seed), np.asarray(take_pose(seed) if pose is None else pose)
     figure, wall, y = Figure(person, pose, size), person.wall, person.horizon
-    for top, color in (0, wall), (y - 0.012, mix(wall, WHITE, 0.5)), (y, person.floor):
+    floor = mix(person.floor, WHITE, person.light)
+    for top, color in (0, wall), (y - 0.012, mix(wall, WHITE, 0.5)), (y, floor):
         figure.draw.rectangle((0, top * figure.side, figure.side, figure.side), color)
     shadow = oval(pose[[0, 5], 0].mean(), max(pose[:, 1].max(), 0.88) + 0.035, 0.15, 0.018)
-    figure.shape(shadow, mix(person.floor, INK, 0.15), 255)
+    figure.shape(shadow, mix(floor, INK, 0.15), 255)
     paint(figure)
     return figure.finish()
 
@@ -471,31 +464,20 @@ def draw_garment(seed, size=128):
     return figure.finish()
 
 
+def two_poses(seed):
+    return np.round([take_pose(2 * seed), take_pose(2 * seed + 1)], 4)
+
+
 def draw_pngs(what, seeds):
-    """Pairs as (file name, PNG file, their poses)."""
-    drawn = []
+    files = []
     for seed in seeds:
-        poses = [take_pose(seed, behind=False)]  # what is on the front is to be seen
-        if what == "poses":
-            poses = np.round([take_pose(2 * seed), take_pose(2 * seed + 1)], 4).tolist()
+        # What is on the front of clothes is to be seen.
+        poses = two_poses(seed) if what == "poses" else [take_pose(seed, behind=False)]
         people, png = [draw_person(seed, pose) for pose in poses], io.BytesIO()
         pair = people if what == "poses" else [*people, draw_garment(seed)]
         Image.fromarray(np.hstack(pair)).save(png, "PNG")
-        drawn.append((f"{seed:06d}.png", png.getvalue(), poses))
-    return drawn
-
-
-def draw_pairs(path, count, what):
-    drawn, poses = map_in_processes(partial(draw_pngs, what), range(1, count + 1), chunk=8), {}
-    bar = tqdm(desc=f"drawing {what}", total=count, disable=None)
-    with bar, atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for pairs in drawn:
-            for name, png, poses[name] in pairs:
-                # A ZipInfo is dated 1980 unless told otherwise: the same code, the same bytes.
-                archive.writestr(zipfile.ZipInfo(name), png)
-            bar.update(len(pairs))
-        if what == "poses":
-            archive.writestr(zipfile.ZipInfo("poses.json"), json.dumps(poses))
+        files.append((f"{seed:06d}.png", png.getvalue()))
+    return files
 
 
 def draw_clothes(path, count=4000):
@@ -504,11 +486,13 @@ def draw_clothes(path, count=4000):
 
     All cores draw. Raises RunError where the file cannot be written.
     """
-    draw_pairs(path, count, "clothes")
+    write_drawings(path, count, partial(draw_pngs, "clothes"), "clothes")
 
 
 def draw_poses(path, count=4000):
     """Write people 1 to count (at most 999,999), each in two poses side by side, as draw_clothes
     does. For each file's name, poses.json in the zip has both as take_pose gives them.
     """
-    draw_pairs(path, count, "poses")
+    poses = {f"{seed:06d}.png": two_poses(seed).tolist() for seed in range(1, count + 1)}
+    told = "poses.json", json.dumps(poses)
+    write_drawings(path, count, partial(draw_pngs, "poses"), "poses", told)

@@ -15,6 +15,10 @@ SIDES = {"left": 1, "right": -1}
 # Limbs: their joints, how far these are apart, and where the first is (to the left, down, forward).
 ARM = ("shoulder", "elbow", "wrist"), (14.5, 13), (8.6, 4.5, -1.5)
 LEG = ("hip", "knee", "ankle"), (21, 20), (4.6, 30, 0)
+BONES = [("neck", "head top", 21)]
+for names, lengths, _ in ARM, LEG:
+    BONES += [(f"{side} {a}", f"{side} {b}", length)
+              for side in SIDES for a, b, length in zip(names, names[1:], lengths)]
 ARMS = {  # where the bones of a left arm point to
     "down": ((0.25, 1, 0), (0.08, 1, 0.15)), "hip": ((0.85, 0.75, -0.3), (-0.85, 0.5, 0.45)),
     "wave": ((0.95, 0, 0.1), (0.4, -1, 0.1)), "up": ((0.45, -1, 0), (0.1, -1, 0)),
@@ -59,7 +63,7 @@ def stand(words, rng=None):
 
 
 def take_pose(seed, behind=True):
-    """A pose that people take: the JOINTS, float (14, 2), x and y (downwards) as shares of a picture.
+    """A pose that people take: the JOINTS, float (14, 2), x and y (down) as shares of a picture.
 
     They stand, walk, wave, jump; seen from the front, turned to a side, or (unless behind is False)
     from behind, when the left joints are at the viewer's left. `seed`: an integer >= 0.
