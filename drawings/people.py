@@ -481,7 +481,7 @@ def draw_pngs(what, seeds):
 
 
 def draw_clothes(path, count=4000):
-    """Write people 1 to count (at most 999,999), each beside the own top or dress laid flat, as
+    """Write people 1 to count (at most 999,999), each beside the top or dress that they wear, as
     000001.png ... of 256 x 128 pixels into the zip file `path`.
 
     All cores draw. Raises RunError where the file cannot be written.
