@@ -19,7 +19,8 @@ class RunError(Exception):
     told = False  # whether another process has said it already
 
     def __init__(self, sentence):
-        super().__init__(re.sub(r"\s*\n\s*", " ", sentence.strip()))  # a cause may be of several lines
+        # A cause may be of several lines
+        super().__init__(re.sub(r"\s*\n\s*", " ", sentence.strip()))
 
 
 class Stopped(SystemExit):

@@ -119,6 +119,8 @@ class Run:
                     load_optimizer(part, state)
                 else:
                     part.load_state_dict(state)
+            if sum(name.endswith("_state_dict") for name in checkpoint) > len(self.parts):
+                raise ValueError("parts that are not trained here would be lost")
             self.step = checkpoint["step"]
             batches = data.count // data.total
             place = *divmod(self.step, batches), self.step % batches * data.total  # in older files
@@ -126,8 +128,8 @@ class Run:
             same_data = checkpoint["fingerprint"] == data.fingerprint
         except (KeyError, ValueError, RuntimeError) as error:
             raise RunError(
-                f"training cannot go on from {path}: it lacks optimizer states, or its nets are not "
-                "those of config.json; start a new run."
+                f"training cannot go on from {path}: it lacks optimizer states, or it has "
+                "other nets than this script with config.json; start a new run."
             ) from error
         if not same_data:
             raise RunError(

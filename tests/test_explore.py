@@ -53,7 +53,13 @@ def test_a_face_goes_by_its_seed_or_its_vector():
 @pytest.mark.parametrize(
     "text",
     ["", "a face", "[1, 2]", "[1, 2, 3, 4, 5, 6, 7, NaN]", '["1"]', "8", "{}", "[" * 10_000]
-    + [f"[{10**400}, 0, 0, 0, 0, 0, 0, 0]", "seed 1, face 0", "seed 4294967296, face 1", "seed 1, face 100001", "seed 1"],
+    + [
+        f"[{10**400}, 0, 0, 0, 0, 0, 0, 0]",
+        "seed 1, face 0",
+        "seed 4294967296, face 1",
+        "seed 1, face 100001",
+        "seed 1",
+    ],
 )
 def test_other_text_ends_in_a_sentence(text):
     with pytest.raises(RunError, match=r"there is no seed|a face is given as .* list of 8 numbers"):

@@ -141,10 +141,12 @@ gan_demo.py --resume log_gan/run1 --num-epochs 1
     num_epochs is 1, but log_gan/run1 is further already; ask for more.
 gan_demo.py --resume begun
     begun has no checkpoint in it; name another folder.
+gan_demo.py --resume with_an_encoder --num-epochs 3
+    training cannot go on from with_an_encoder/checkpoint_1_epoch.pkl: it lacks optimizer states, or it has other nets than this script with config.json; start a new run.
 gan_demo.py --resume without_optimizers
-    training cannot go on from without_optimizers/checkpoint_1_epoch.pkl: it lacks optimizer states, or its nets are not those of config.json; start a new run.
+    training cannot go on from without_optimizers/checkpoint_1_epoch.pkl: it lacks optimizer states, or it has other nets than this script with config.json; start a new run.
 gan_demo.py --resume of_another_net
-    training cannot go on from of_another_net/checkpoint_1_epoch.pkl: it lacks optimizer states, or its nets are not those of config.json; start a new run.
+    training cannot go on from of_another_net/checkpoint_1_epoch.pkl: it lacks optimizer states, or it has other nets than this script with config.json; start a new run.
 gan_demo.py --resume half_a_config
     half_a_config is no run to go on with: its config.json cannot be read (...).
 gan_demo.py --resume of_changed_images
@@ -630,11 +632,20 @@ def make_runs():
     run = gan_demo.train(gan_demo.Config(data_dir="changed", num_epochs=2, **sizes))
     for name in ("without_optimizers", "of_another_net", "half_a_config", "of_changed_images"):
         shutil.copytree(run, name)
-    for name in ("newest_damaged", "begun", "edited", "diverging", "changed_metrics"):
+    for name in (
+        "newest_damaged",
+        "begun",
+        "edited",
+        "diverging",
+        "changed_metrics",
+        "with_an_encoder",
+    ):
         shutil.copytree(run, name)
     checkpoint = load_checkpoint(run / "checkpoint_1_epoch.pkl")
     other = checkpoint | {"g_model_state_dict": {"weight": torch.zeros(1)}}
     torch.save(other, "of_another_net/checkpoint_1_epoch.pkl")
+    more = checkpoint | {"e_model_state_dict": {"weight": torch.zeros(1)}}
+    torch.save(more, "with_an_encoder/checkpoint_1_epoch.pkl")
     del checkpoint["g_optimizer_state_dict"]
     torch.save(checkpoint, "without_optimizers/checkpoint_1_epoch.pkl")
     Path("half_a_config/config.json").write_text("{")
