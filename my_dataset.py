@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
 from drawings.faces import draw_faces
+from drawings.people import draw_clothes, draw_poses
 from machinery.console import RunError
 from machinery.image_files import (
     EXTENSIONS,
@@ -34,7 +35,11 @@ from machinery.processes import first_on_each_machine
 
 CELEBA_DIR = "data/img_align_celeba"  # where CelebA is looked for when nothing else is named
 CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
-DRAWN_FACES = "data/drawn_faces.zip"  # drawn on first use
+DRAWN_FACES = "data/drawn_faces.zip"
+DRAWN_CLOTHES = "data/drawn_clothes.zip"
+DRAWN_POSES = "data/drawn_poses.zip"
+# What is drawn on first use.
+DRAWN = {DRAWN_FACES: draw_faces, DRAWN_CLOTHES: draw_clothes, DRAWN_POSES: draw_poses}
 MAX_FILE = 2**28  # bytes of an image file, unpacked: larger ones are not read into memory
 PACKING = 3  # to be counted up when load_image, resize_and_crop or the packed file changes
 
@@ -199,7 +204,7 @@ class CelebADataset(Dataset):
             except (BadZipFile, OSError) as error:
                 reason = getattr(error, "strerror", None) or error
                 advice = "download it again, or name a folder or another .zip"
-                if self.data_dir == Path(DRAWN_FACES):
+                if self.data_dir in map(Path, DRAWN):
                     advice = "delete it, and it is drawn again"
                 raise RunError(
                     f"{self.called} {self.data_dir} cannot be opened as a zip ({reason}); {advice}."
@@ -249,7 +254,8 @@ def find_apart(data_dir, out_dir, called="data_dir"):
 def find_images(data_dir):
     """The folder or zip to train on: data_dir, or what stands in for CelebA where that is missing.
 
-    That is CelebA's zip, else faces drawn on first use. Another data_dir is never replaced.
+    That is CelebA's zip, else drawn faces. Another data_dir is never replaced; one of DRAWN that does
+    not exist is drawn.
     """
     if data_dir == CELEBA_DIR and not Path(data_dir).exists():
         if Path(f"{data_dir}.zip").exists():
@@ -260,8 +266,9 @@ def find_images(data_dir):
             flush=True,
         )
         data_dir = DRAWN_FACES
-    if Path(data_dir).absolute() == Path(DRAWN_FACES).absolute() and not Path(data_dir).exists():
-        draw_faces(data_dir)
+    for drawn, draw in DRAWN.items():
+        if Path(data_dir).absolute() == Path(drawn).absolute() and not Path(data_dir).exists():
+            draw(data_dir)
     return data_dir
 
 

@@ -17,6 +17,8 @@ from common_tools import RunError
 from machinery import packing, processes
 from machinery.batches import FaceBatches, to_images
 from my_dataset import (
+    DRAWN,
+    DRAWN_FACES,
     CelebADataset,
     face_transform,
     find_images,
@@ -420,7 +422,7 @@ def test_half_of_the_images_are_mirrored_if_asked_for():
 
 def test_celeba_is_looked_for_as_folder_zip_then_drawn(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("my_dataset.draw_faces", lambda path: print(f"drawn to {path}"))
+    monkeypatch.setitem(DRAWN, DRAWN_FACES, lambda path: print(f"drawn to {path}"))
     assert find_images("data/img_align_celeba") == "data/drawn_faces.zip"
     printed = capsys.readouterr().out
     assert "mmlab.ie.cuhk.edu.hk" in printed and "drawn to data/drawn_faces.zip" in printed
