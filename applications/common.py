@@ -107,6 +107,15 @@ def open_images(config, device, name="data_dir", nc=3):
     return learnt, images[-apart:], replace(config, **{name: os.path.abspath(source)})
 
 
+def image_names(config, count):
+    """The names of the `count` images that load_faces has of config's data_dir."""
+    dataset = CelebADataset(config.data_dir, None)
+    names = dataset.names[: config.max_images or None]
+    if len(names) > count:  # some have been left out
+        names = [name for name in names if dataset.can_read(name)]
+    return names
+
+
 def check_pairs(place):
     """Raise RunError where the first image of a folder or zip that can be read is no pair."""
     dataset = CelebADataset(place, None)
@@ -117,15 +126,6 @@ def check_pairs(place):
             f"{name} of {place} is {width} x {height} pixels, no pair of pictures side by side; name a "
             "folder or .zip of pairs."
         )
-
-
-def files_used(config, count):
-    """The paths, inside config.data_dir, of the `count` images that open_images gives, in their order."""
-    dataset = CelebADataset(config.data_dir, None)
-    files = dataset.names[: config.max_images or None]
-    if len(files) > count:  # some have been left out
-        files = [file for file in files if dataset.can_read(file)]
-    return files
 
 
 def read_attributes(path, files):

@@ -30,7 +30,7 @@ from applications.common import (
     TrainConfig,
     UseConfig,
     Weight,
-    files_used,
+    image_names,
     load_net,
     middle_square,
     new_folder,
@@ -314,7 +314,7 @@ def open_attributes(config, count):
     Raises RunError where the attributes of an image are not known.
     """
     names = list(dict.fromkeys(name.strip() for name in config.attributes.split(",")))
-    files, source = files_used(config, count), config.attributes_file
+    files, source = image_names(config, count), config.attributes_file
     if Path(config.data_dir).absolute() == Path(DRAWN_FACES).absolute():
         seeds, source = [int(Path(file).stem) for file in files], DRAWN_FACES
         rows = [row for rows in map_in_processes(drawn_attributes, seeds, chunk=8) for row in rows]

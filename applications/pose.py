@@ -33,7 +33,7 @@ from applications.common import (
     Weight,
     apply,
     as_pixels,
-    files_used,
+    image_names,
     load_net,
     middle_square,
     open_images,
@@ -198,7 +198,7 @@ def train(config: Config) -> Path:
     check_config(config)
     device = choose_device(config.device)
     data, kept_apart, config = open_images(config, device, nc=6)
-    poses = read_poses(config.data_dir, files_used(config, len(data.images) + len(kept_apart)))
+    poses = read_poses(config.data_dir, image_names(config, len(data.images) + len(kept_apart)))
     data.labels, poses_apart = poses.split([len(data.images), len(kept_apart)])
     data.fingerprint = zlib.crc32(data.labels.numpy().tobytes(), data.fingerprint)
     data.horizontal_flip = False  # a mirrored person's right would be the left
