@@ -60,10 +60,10 @@ class Config(TrainConfig):
     nz: Count = 64  # numbers in the bottleneck, through which all must go
     width: Count = 20  # channels of the encoder's first layer
     ngf: Count = 20  # width of the decoder
-    ndf: Count = 24  # width of the two discriminators
-    lr: Rate = 0.001  # learning rate of the converter's Adam, and of the one beside it
+    ndf: Count = 16  # width of the two discriminators
+    lr: Rate = 0.001  # learning rate of the converter's Adam
     lr_d: Rate = 0.0004  # and of the discriminators'
-    l1: Weight = 20  # weight of the absolute error, beside 1 for what the discriminators say
+    l1: Weight = 50  # weight of the absolute error, beside 1 for what the discriminators say
     ema_decay: Below1 = 0.999  # of the moving average of the net's weights, which is what is used
     out_dir: Free[Place] = "log_gan/pixeldtgan"  # each run gets a folder of its own in here
 
@@ -78,7 +78,6 @@ METRICS = {
     "loss_real": "taken for real",
     "loss_pair": "taken for the person's",
     "loss_d": "Loss_D",
-    "loss_l2_alone": "squared error of the net beside it",
     "d_real": "D(real)",
     "d_made": "D(made)",
     "d_pair": "D(person, own)",
@@ -96,11 +95,11 @@ def converter(nz, width, ngf):
     return nn.Sequential(encoder(widths, nz), nn.Unflatten(1, (nz, 1, 1)), Generator(nz, ngf))
 
 
-def train_step(given, real, net, discriminators, alone, optimizers, config):
-    """One iteration: a step of both D, one of the net by them and L1, one of alone by L2 only.
+def train_step(given, real, net, discriminators, optimizer, optimizer_d, config):
+    """One iteration: a step of both D, and one of the net by them and L1.
 
-    given, real: persons and their garments, (N, 3, 64, 64) in [-1, 1]; optimizers: of the three
-    nets, in their order. Returns the METRICS, on the device.
+    given, real: people and their garments, (N, 3, 64, 64) in [-1, 1]. Returns the METRICS, on the
+    device.
     """
     half = autocast(real.device, config.bf16)
 
@@ -119,30 +118,23 @@ def train_step(given, real, net, discriminators, alone, optimizers, config):
     wrong = F.softplus(logits_other) + F.softplus(judge("pair", given, made.detach()))
     loss_d = F.softplus(-logits_real).mean() + F.softplus(logits_made).mean()
     loss_d = loss_d + F.softplus(-logits_pair).mean() + wrong.mean() / 2
-    optimizers[1].zero_grad()
+    optimizer_d.zero_grad()
     loss_d.backward()
     average_gradients(discriminators)
-    optimizers[1].step()
+    optimizer_d.step()
 
     # (2) The net. The paper's has these two alone; L1 brings it there in minutes
     as_real = F.softplus(-judge("real", made)).mean()
     as_own = F.softplus(-judge("pair", given, made)).mean()
     l1 = F.l1_loss(made, real)
-    optimizers[0].zero_grad()
+    optimizer.zero_grad()
     ((as_real + as_own) / 2 + config.l1 * l1).backward(inputs=list(net.parameters()))
     average_gradients(net)
-    optimizers[0].step()
-
-    # (3) What the figures are compared with: the same net without D
-    with half:
-        made = alone(given)
-    l2 = F.mse_loss(made.to(real.dtype), real)
-    optimizers[2].zero_grad()
-    l2.backward()
-    average_gradients(alone)
-    optimizers[2].step()
-    judged = [each.sigmoid().mean() for each in (logits_real, logits_made, logits_pair, logits_other)]
-    return torch.stack([l1, as_real, as_own, loss_d, l2, *judged]).detach()
+    optimizer.step()
+    judged = [
+        each.sigmoid().mean() for each in (logits_real, logits_made, logits_pair, logits_other)
+    ]
+    return torch.stack([l1, as_real, as_own, loss_d, *judged]).detach()
 
 
 def train(config: Config) -> Path:
@@ -156,37 +148,34 @@ def train(config: Config) -> Path:
     given, truth = to_images(torch.tensor(kept_apart)).to(device).split(3, 1)
 
     set_seed(config.seed)
-    net, alone = (converter(config.nz, config.width, config.ngf) for _ in range(2))
+    net = converter(config.nz, config.width, config.ngf)
     discriminators = {"real": Discriminator(3, config.ndf), "pair": Discriminator(6, config.ndf)}
-    nets = net, nn.ModuleDict(discriminators), alone
-    for each in nets:
+    discriminators = nn.ModuleDict(discriminators)
+    for each in (net, discriminators):
         initialize_weights(each)
         each.to(device, memory_format=torch.channels_last)
-    rates = config.lr, config.lr_d, config.lr
-    optimizers = [fused_adam(each, lr, beta1=0.5) for each, lr in zip(nets, rates)]
-    averages = {each: WeightAverage(each, config.ema_decay) for each in (net, alone)}
-    averaged, averaged_alone = (average.net for average in averages.values())
-    parts = dict(zip(["g_model", "d_model", "l2_model"], nets))
-    parts |= {"g_ema_model": averaged, "l2_ema_model": averaged_alone}
-    parts |= dict(zip(["g_optimizer", "d_optimizer", "l2_optimizer"], optimizers))
-    first = to_images(torch.tensor(data.images[:512])).to(device)
-    first, real = first.split(3, 1)  # for BatchNorm's statistics, and a picture
+    optimizer = fused_adam(net, config.lr, beta1=0.5)
+    optimizer_d = fused_adam(discriminators, config.lr_d, beta1=0.5)
+    average = WeightAverage(net, config.ema_decay)
+    parts = {"g_model": net, "d_model": discriminators, "g_ema_model": average.net}
+    parts |= {"g_optimizer": optimizer, "d_optimizer": optimizer_d}
+    nets = net, discriminators, optimizer, optimizer_d
+    first, real = to_images(torch.tensor(data.images[:512])).to(device).split(3, 1)
 
     with Run(config, parts, METRICS, data) as run:
         run.save_picture("real.png", lambda: make_grid(torch.cat([first[:8], real[:8]]), 8))
         for _ in run.epochs():
             for batch in run.batches():
-                for average in averages.values():
-                    average.set_share(run.step)
-                run.count(train_step(*batch.split(3, 1), *nets, optimizers, config))
-                for each, average in averages.items():
-                    average.update(each)
-            for average in averages.values():
-                average.count_statistics(first.split(64))
-            run.end_epoch(lambda: triples(averaged, given[:8], truth[:8]))
-    colour = given.mean((2, 3), keepdim=True).expand_as(truth)
-    made = {"mean colour of the picture": colour, "L2 alone": apply(averaged_alone, given)}
-    made["PixelDTGAN"] = apply(averaged, given)
+                average.set_share(run.step)
+                run.count(train_step(*batch.split(3, 1), *nets, config))
+                average.update(net)
+            average.count_statistics(first.split(64))
+            run.end_epoch(lambda: triples(average.net, given[:8], truth[:8]))
+    made = {
+        "mean colour of the picture": given.mean((2, 3), keepdim=True).expand_as(truth),
+        "that of the most similar picture": most_similar(kept_apart, data.images).to(device),
+        "PixelDTGAN": apply(average.net, given),
+    }
     save_figures(run.folder, figures(made, truth), len(truth))
     return run.folder
 
@@ -194,6 +183,17 @@ def train(config: Config) -> Path:
 def triples(net, given, truth):
     """The picture of an epoch: people, the clothes that are made of them, and the truth."""
     return make_grid(torch.cat([given, apply(net, given), truth]), len(truth))
+
+
+def most_similar(pairs, learnt):
+    """What a look-up would give: of each pair (n, 64, 64, 6) the garment of the learnt pair whose person
+    is most similar, as images in [-1, 1]. Both uint8."""
+    people, others = (
+        F.avg_pool2d(to_images(torch.tensor(each[..., :3])).cpu(), 4).flatten(1)
+        for each in (pairs, learnt)
+    )
+    garments = torch.tensor(learnt[..., 3:]).cpu()
+    return to_images(garments[torch.cdist(people, others).argmin(1)])
 
 
 def figures(made, truth):

@@ -14,10 +14,11 @@ if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silen
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import json
+import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import ZipFile
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -63,7 +64,9 @@ class Config(TrainConfig):
 
     data_dir: Free[Place] = DRAWN_POSES  # folder or .zip of pairs, side by side, and a poses.json
     num_epochs: Free[Count] = 30  # times through all the pairs but the tenth that is kept apart
-    coarse_epochs: Count = 20  # of them the first, in which stage 1 learns; then it is stage 2's turn
+    coarse_epochs: Count = (
+        20  # of them the first, in which stage 1 learns; then it is stage 2's turn
+    )
     batch_size: Count = 16  # pairs in one iteration (of each process, under torchrun)
     width: Count = 24  # channels of the nets' first layers
     numbers: Count = 64  # in the middle of stage 1, through which the whole is seen at once
@@ -80,7 +83,9 @@ class Config(TrainConfig):
 class Use(UseConfig):
     """Show people in other poses: of each picture the middle square, with the whole person in it."""
 
-    pose: str = ""  # JSON of 14 joints [x, y], or a list of such poses; empty: poses that people take
+    pose: str = (
+        ""  # JSON of 14 joints [x, y], or a list of such poses; empty: poses that people take
+    )
     seed: Seed = 1  # of these
 
 
@@ -122,28 +127,29 @@ class PoseNet(nn.Module):
         return coarse + self.fine(torch.cat([coarse, inputs[:, :3]], 1))
 
 
-def places(device):
-    """The pixels' middles as shares of the sides, (SIDE, SIDE, 2), x first."""
-    along = (torch.arange(SIDE, device=device) + 0.5) / SIDE
-    return torch.stack(torch.meshgrid(along, along, indexing="xy"), -1)
+def middles(device):
+    """Where the pixels' middles are along a side, as shares of it, (SIDE,)."""
+    return (torch.arange(SIDE, device=device) + 0.5) / SIDE
 
 
 def join(pictures, poses):
     """Pictures (N, 3, 64, 64) and poses to take, (N, 14, 2), as stage 1 sees them: with a map of each
     joint, on which it is a light spot, (N, 17, 64, 64)."""
-    squares = (places(poses.device) - poses[:, :, None, None]).square().sum(-1)
-    maps = torch.exp(-squares / (2 * SPOT**2)) * 2 - 1
+    away = middles(poses.device) - poses[..., None]
+    across, down = torch.exp(-away.square() / (2 * SPOT**2)).unbind(2)
+    maps = down[..., :, None] * across[..., None, :] * 2 - 1
     return torch.cat([pictures, maps.to(pictures.dtype)], 1)
 
 
 def limbs(poses, radius):
     """Where the limbs of poses (N, 14, 2) are: bool (N, limbs, SIDE, SIDE), within the radius of the
     line from joint to joint."""
-    start, end = (poses[:, ends, None, None] for ends in zip(*LIMBS))
-    along, here = end - start, places(poses.device)
-    share = ((here - start) * along).sum(-1) / along.square().sum(-1).clamp(min=1e-9)
-    nearest = start + share.clamp(0, 1)[..., None] * along
-    return (here - nearest).square().sum(-1) < radius**2
+    start, end = (poses[:, ends, :, None, None] for ends in zip(*LIMBS))
+    (x, y), (along_x, along_y) = start.unbind(2), (end - start).unbind(2)
+    x, y = middles(poses.device) - x, middles(poses.device)[:, None] - y
+    square = (along_x**2 + along_y**2).clamp(min=1e-9)
+    share = (x * (along_x / square) + y * (along_y / square)).clamp(0, 1)
+    return (x - share * along_x) ** 2 + (y - share * along_y) ** 2 < radius**2
 
 
 def body(poses):
@@ -249,19 +255,14 @@ def read_poses(source, files):
     It is {"a.png": [[[x, y], ...], [[x, y], ...]], ...}: of the left person and of the right one the
     JOINTS, as shares of a picture's sides. Raises RunError where it is not there, or not so.
     """
-    name = Path(source, "poses.json")
+    path = (Path if Path(source).is_dir() else zipfile.Path)(source, "poses.json")
     try:
-        if Path(source).is_dir():
-            text = name.read_bytes()
-        else:
-            with ZipFile(source) as archive:
-                text = archive.read("poses.json")
-        known = json.loads(text)
+        known = json.loads(path.read_bytes())
         return torch.stack([to_poses(known[file], 2) for file in files])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, BadZipFile) as error:
         reason = f"nothing of {error}" if isinstance(error, KeyError) else error
         raise RunError(
-            f"{name} does not tell the poses of the pairs ({reason}); it must have, of each file, two "
+            f"{path} does not tell the poses of the pairs ({reason}); it must have, of each file, two "
             f"lists of {len(JOINTS)} joints [x, y], as shares of a picture's sides."
         ) from error
 
