@@ -21,16 +21,13 @@ from machinery.files import atomic_write
 from machinery.processes import map_in_processes
 
 ZOOM = 3  # drawn ZOOM times larger, then reduced: the anti-aliasing
-PAIR = 128  # pixels a side of both pictures of a pair
-
-
 # fmt: off
 JOINTS = ("right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle",
           "right wrist", "right elbow", "right shoulder", "left shoulder", "left elbow",
           "left wrist", "neck", "head top")
 SIDES = {"left": 1, "right": -1}
 # Limbs: their joints, how far these are apart, and where the first is (to the left, down, forward).
-ARM = ("shoulder", "elbow", "wrist"), (14.5, 13), (8.6, 3.5, -1.5)
+ARM = ("shoulder", "elbow", "wrist"), (14.5, 13), (8.6, 4.5, -1.5)
 LEG = ("hip", "knee", "ankle"), (21, 20), (4.6, 30, 0)
 ARMS = {  # where the bones of a left arm point to
     "down": ((0.25, 1, 0), (0.08, 1, 0.15)), "hip": ((0.85, 0.75, -0.3), (-0.85, 0.5, 0.45)),
@@ -38,7 +35,7 @@ ARMS = {  # where the bones of a left arm point to
     "out": ((1, 0.15, 0), (1, -0.15, 0)), "pocket": ((0.45, 1, -0.2), (-0.25, 1, 0.3)),
     "chest": ((0.35, 1, 0.1), (-0.75, -0.35, 0.5)), "give": ((0.3, 0.8, 0.6), (0.2, -0.1, 1)),
     "front": ((0.15, 1, 0.5), (0.05, 0.8, 0.6)), "back": ((0.2, 1, -0.5), (0.1, 1, -0.25)),
-    "point": ((0.9, -0.35, 0.1), (0.95, -0.5, 0.1)), "flat": ((0.45, 1, 0), (0.38, 1, 0)),
+    "point": ((0.9, -0.35, 0.1), (0.95, -0.5, 0.1)), "flat": ((0.28, 1, 0), (0.24, 1, 0)),
 }
 LEGS = {
     "stand": ((0.06, 1, 0), (0.02, 1, 0)), "apart": ((0.28, 1, 0.05), (0.22, 1, 0)),
@@ -62,34 +59,40 @@ DENIM = [(58, 78, 120), (88, 116, 160), (52, 50, 60), (96, 86, 76), (196, 170, 1
          (130, 132, 140), (120, 70, 60), (226, 218, 200), (44, 52, 78), (160, 80, 96)]
 LEATHER = [(60, 44, 40), (120, 76, 48), (236, 234, 230), (40, 38, 46), (196, 64, 62), (70, 96, 140)]
 PATTERNS = ["", "", "stripes", "wide", "vertical", "checks", "dots", "block", "yoke"]
-# Tops: how far down they go, how wide they are, sleeves (26: to the wrist), necks, what is on them.
+# Tops: how far down they go, how wide they are, sleeves (26: to the wrist), what is on them, necks.
 TOPS = {
-    "T-shirt": ((32, 35), 0.5, (8, 8, 11), "round round vee boat", ""),
-    "shirt": ((33, 37), 0.6, (9, 26, 26), "collar", "nape placket pocket"),
-    "jumper": ((32, 35), 1.1, (26,), "round vee turtle", ""),
-    "hoodie": ((33, 36), 1.4, (26,), "hood", "pouch string"),
-    "coat": ((46, 60), 1.7, (26,), "lapel", "nape placket pocket hip"),
-    "dress": ((46, 62), 0.5, (0, 8, 8, 16, 26), "round vee boat collar", "hip"),
+    "T-shirt": ((32, 35), 0.5, (8, 8, 11), "", ("round", "round", "vee", "boat")),
+    "shirt": ((33, 37), 0.6, (9, 26, 26), "placket pocket", ("collar",)),
+    "jumper": ((32, 35), 1.1, (26,), "", ("round", "vee", "turtle")),
+    "hoodie": ((33, 36), 1.4, (26,), "pouch", ("hood",)),
+    "coat": ((46, 60), 1.7, (26,), "placket pocket hip", ("lapel",)),
+    "dress": ((46, 62), 0.5, (0, 8, 8, 16, 26), "hip", ("round", "vee", "boat", "collar")),
 }
-NECKS = {"round": 3.4, "vee": 7.5, "boat": 1.5, "collar": 4.2, "lapel": 9, "hood": 4}  # how deep
-DETAILS = {  # left halves of what is on a top, around it from its front, and down
-    "collar": [(0.2, 4.2), (2.6, 6.2), (6, 2), (4.2, -1.6), (3.4, -1.6)],
-    "lapel": [(0.2, 10), (3.6, 6.4), (6.4, 6), (5.6, 3.6), (5, -1.6), (3.6, -1.6)],
-    "hood": oval(24, 2, 7, 7), "nape": [(18, -1.6), (24, -1.6), (24, 1), (18, 1)],
-    "placket": [(0, 6), (0.35, 6), *((0.35, y) for y in range(12, 33, 4)), (0, 32)],
-    "pouch": [(0, 20), (3.5, 20), (6.5, 28), (0, 28)], "string": [(1.4, 4), (2, 4), (2.1, 10), (1.5, 10)],
-    "pocket": [(3.5, 8), (7, 8), (7, 12), (5.2, 13), (3.5, 12)],
-    "hip": [(4, 24), (8, 23.5), (8.5, 29), (4.5, 30)],
+DETAILS = {  # colors and left halves of outlines, around a top from its front, and down
+    "round": [("trim", oval(0, -1.6, 5.8, 6.4)), ("", oval(0, -1.6, 4.6, 4.8))],
+    "boat": [("trim", oval(0, -1.6, 6.4, 4)), ("", oval(0, -1.6, 5.4, 2.8))],
+    "vee": [("trim", [(0, 9.6), (5.6, -1.6), (0, -1.6)]), ("", [(0, 7.5), (4.4, -1.6), (0, -1.6)])],
+    "collar": [("", [(0, 4.4), (4.4, -1.6), (0, -1.6)]), ("light", oval(24, -1.2, 6, 2.4)),
+               ("light", [(0.2, 4.2), (2.6, 6.2), (6, 2), (4.2, -1.6), (3.4, -1.6)])],
+    "lapel": [("second", [(0, 9.2), (4.6, -1.6), (0, -1.6)]), ("dark", oval(24, -1.2, 6, 2.4)),
+              ("dark", [(0.2, 10), (3.6, 6.4), (6.4, 6), (5.6, 3.6), (5, -1.6), (3.6, -1.6)])],
+    "hood": [("trim", oval(0, -1.6, 6, 6.8)), ("", oval(0, -1.6, 4.6, 5.4)), ("dark", oval(24, 2, 7, 7)),
+             ("button", [(1.4, 4.4), (2, 4.4), (2.1, 11), (1.5, 11)])],
+    "placket": [("dark", [(0, 6), (0.35, 6), *((0.35, y) for y in range(12, 33, 4)), (0, 32)]),
+                *(("button", oval(0, y, 0.9, 0.9)) for y in range(6, 32, 5))],
+    "pouch": [("dark", [(0, 20), (3.5, 20), (6.5, 28), (0, 28)])], "turtle": [],
+    "pocket": [("dark", [(3.5, 8), (7, 8), (7, 12), (5.2, 13), (3.5, 12)])],
+    "hip": [("dark", [(4, 24), (8, 23.5), (8.5, 29), (4.5, 30)])],
 }
 STAR = np.sin(np.pi / 5 * np.arange(10)[:, None] + [0, np.pi / 2]) * [1, -1]
-EYES = [(oval(x, 0, 0.14, 0.2), 1) for x in (-0.4, 0.4)]
 PRINTS = [  # outlines from -1 to 1, and which of two colors they have
     [(STAR * np.tile([[1], [0.45]], (5, 1)), 0)],
     [(STAR * np.tile([[1.1], [0.75]], (5, 1)), 0), (CIRCLE * 0.5, 1)],
     [(smooth(both([(0, -0.45), (0.5, -0.85), (1, -0.35), (0.55, 0.4), (0, 0.95)])), 0)],
     [(CIRCLE, 0), (CIRCLE * 0.55, 1)],
     [*((CIRCLE * 0.42 + spot * 0.6, 0) for spot in STAR[::2]), (CIRCLE * 0.35, 1)],
-    [(smooth(both([(0.4, -0.5), (1, -0.95), (0.9, 0.4), (0, 0.8)])), 0), *EYES],
+    [(smooth(both([(0.4, -0.5), (1, -0.95), (0.9, 0.4), (0, 0.8)])), 0),
+     (oval(-0.4, 0, 0.14, 0.2), 1), (oval(0.4, 0, 0.14, 0.2), 1)],
     [([(-1.1, 0.8), (-0.3, -0.7), (0.4, 0.8)], 0), ([(0, 0.8), (0.6, -0.2), (1.2, 0.8)], 1)],
     [([(0.3, -1), (-0.6, 0.15), (-0.05, 0.15), (-0.3, 1), (0.6, -0.2), (0.05, -0.2)], 0)],
     [(oval(0, y, 1.1, 0.2), k) for k, y in ((0, -0.6), (1, 0), (0, 0.6))],
@@ -119,6 +122,10 @@ MEN = ["crop part", "crop part", "crop high", "crop full", "curls part", "curls 
 BEARD = [(-1.28, 0.5), (-1, 3), (-0.4, 3.3), (0.4, 3.3), (1, 3), (1.28, 0.5), (1.28, 5), (1.28, 8.5),
          (-1.28, 8.5), (-1.28, 5)]
 DOME = both([(0, -11), (4.5, -10), (7.4, -6.5), (7.9, -3.5), (4, -2.9), (0, -2.7)])  # of a hat
+# Half widths of a body at some lengths, what a woman's have more, and how much of a cloth's ease.
+CHEST = np.array([(-5, -1.5, 0, 1.5, 8, 20, 29, 29.1, 99), (3.1, 3.5, 6.8, 9.6, 9, 7.6, 8.3, 3.9, 3.9),
+                  (0, 0, 0, -1, -1, -1, 0.4, 0, 0), (0.2, 0, 0.3, 0.5, 1, 1, 1, 1, 1)])
+ROUNDING = (-1, -0.75, 212), (-0.75, -0.4, 236), (0.3, 0.65, 232), (0.65, 1, 202)  # light, from the left
 # fmt: on
 
 
@@ -156,64 +163,44 @@ def take_pose(seed, behind=True):
     lean = np.radians(np.clip(rng.normal(0, 3), -6, 6))  # to a side, from the hips on
     spots[6:, 0] += (30 - spots[6:, 1]) * np.sin(lean)
     low, high = spots.min(0) - [5, 4], spots.max(0) + [5, 7]
-    scale = min(rng.uniform(0.88, 0.95) / 102, *0.98 / (high - low))
+    scale = min(rng.uniform(0.88, 0.95) / 102, *0.96 / (high - low))
     foot = 0.97 - ("jump" in words) * min(0.05, 0.97 - scale * (high - low)[1])
     return (spots - [(low + high)[0] / 2, high[1]]) * scale + [0.5 + rng.uniform(-0.02, 0.02), foot]
 
 
-def plain(color):
-    return SimpleNamespace(color=color, pattern="")
-
-
-def cut(rng, colors, patterns):
-    """A piece of cloth."""
-    second, third = (COLORS[k] for k in rng.choice(len(COLORS), 2, replace=False))
-    return SimpleNamespace(color=pick(rng, colors), second=second, third=third,
-                           pattern=pick(rng, patterns), period=rng.uniform(3.5, 8))  # fmt: skip
+def cut(color, rng=None, patterns=("",)):
+    """A piece of cloth (or skin), plain unless rng chooses a pattern and colors for it."""
+    cloth = SimpleNamespace(color=color, pattern="")
+    if rng:
+        cloth.pattern, cloth.period = pick(rng, patterns), rng.uniform(3.5, 8)
+        others = [other for other in COLORS if abs(np.subtract(other, color)).max() > 50]
+        cloth.second, cloth.third = (others[k] for k in rng.permutation(len(others))[:2])
+    return cloth
 
 
 def sew(rng, woman):
-    """A top or a dress: a cloth, bands around it, details on it (outlines and colors)."""
-    kind = pick(rng, [*[*TOPS][:5], "T-shirt", "shirt", "jumper", *["dress"] * 3 * woman])
-    hem, ease, sleeves, necks, names = TOPS[kind]
-    names, long, neck = names.split(), hem[0] > 40, pick(rng, necks.split())
-    top = cut(rng, COLORS, PATTERNS + ["print"] * (0 if "placket" in names else 3))
-    top.kind = kind
-    top.hem, top.ease, top.sleeve = (
-        rng.uniform(*hem),
-        ease + rng.uniform(0, 0.5),
-        pick(rng, sleeves),
-    )
-    top.flare, top.folds = (
-        rng.uniform(0.1, 0.4) * long,
-        rng.uniform((-9, 10, 3), (9, 28, 6), (5, 3)),
-    )
+    """A top or a dress: a cloth, bands around it, details on it (outlines and their colors)."""
+    kind = pick(rng, [*TOPS, "dress"] if woman else [*TOPS][:-1])
+    hem, ease, sleeves, names, necks = TOPS[kind]
+    prints, long, neck = ["print"] * 3 * ("placket" not in names), hem[0] > 40, pick(rng, necks)
+    top = cut(pick(rng, COLORS), rng, PATTERNS + prints)
+    top.kind, top.hem, top.sleeve = kind, rng.uniform(*hem), pick(rng, sleeves)
+    top.ease, top.flare = ease + rng.uniform(0, 0.5), rng.uniform(0.1, 0.4) * long
+    top.folds, size = rng.uniform((-9, 10, 3), (9, 28, 6), (5, 3)), rng.uniform(4.5, 6)
     top.trim = mix(pick(rng, [top.color, top.second]), INK, 0.12)
-    top.arms = SimpleNamespace(**vars(top)) if rng.random() < 0.75 else plain(top.second)
-    top.bands = [(top.hem - 2, top.hem, top.trim)] * (rng.random() < 0.6)
-    top.bands += [(19, 21.5, mix(top.trim, INK, 0.3))] * (long and rng.random() < 0.4)
-    top.bands += [(-5, -1, top.trim)] * (neck == "turtle")
-    top.start, top.details, size = -5 if neck == "turtle" else -1.5, [], rng.uniform(4.5, 6)
+    top.arms = SimpleNamespace(**vars(top)) if rng.random() < 0.75 else cut(top.second)
+    top.start, top.bands, top.details = -5 if neck == "turtle" else -1.5, [], []
+    for chance, start, end, darker in (
+        (0.6, top.hem - 2, top.hem, 0), (0.4 * long, 19, 21.5, 0.3), (neck == "turtle", -5, -1, 0),
+    ):  # fmt: skip
+        if rng.random() < chance:
+            top.bands.append((start, end, mix(top.trim, INK, darker)))
     for outline, k in pick(rng, PRINTS) if top.pattern == "print" else ():
-        top.details.append((np.array(outline) * size + [0, 13], (top.second, top.third)[k]))
-    if neck in ("vee", "collar", "lapel"):
-        hole = np.array([(-4.6, -1.6), (4.6, -1.6), (0.3, NECKS[neck]), (-0.3, NECKS[neck])])
-    else:
-        hole = CIRCLE[:12] * [4.6, NECKS.get(neck, -1.6) + 1.6] - [0, 1.6]
-    inside = top.second if neck == "lapel" else None  # None: the skin, or the lining
-    top.details += [(hole * 1.2 + [0, 0.6], top.trim), (hole, inside)] * (neck in NECKS)
-    dark, light, button = (
-        mix(top.color, INK, 0.2),
-        mix(top.trim, WHITE, 0.3),
-        pick(rng, [WHITE, INK]),
-    )
-    colors = {"collar": light, "nape": light if neck == "collar" else dark, "string": button}
-    pockets = rng.random() < 0.6
-    for name in [name for name in names if pockets or name not in ("pocket", "hip")] + [neck]:
-        for x in (1, -1) if name in DETAILS else ():
-            top.details.append((np.array(DETAILS[name]) * [x, 1], colors.get(name, dark)))
-    for y in np.arange(6 + 5 * (kind == "coat"), 32, 5) if "placket" in names else ():
-        top.details.append((oval(0, y, 0.9, 0.9), button))
+        top.details.append((np.array(outline) * size + [0, 15], (top.second, top.third)[k]))
+    colors = {"": None, "dark": mix(top.color, INK, 0.2), "light": mix(top.trim, WHITE, 0.3),
+              "trim": top.trim, "second": top.second, "button": pick(rng, [WHITE, INK])}  # fmt: skip
+    for color, half in (detail for name in f"{names} {neck}".split() for detail in DETAILS[name]):
+        top.details += [(np.array(half) * [x, 1], colors[color]) for x in (1, -1)]
     return top
 
 
@@ -227,16 +214,16 @@ def meet(seed):
     hair = pick(rng, GREY if rng.random() < 0.15 else faces.DYED if rng.random() < 0.1 else hair)
     style, fringe = pick(rng, WOMEN if woman else MEN).split()
     top, tights = sew(rng, woman), woman and rng.random() < 0.3
-    below = cut(rng, faces.CLOTH + DENIM if woman else DENIM, [""] * 8 + PATTERNS[2:7])
-    below.kind = pick(rng, ["trousers", "trousers", "shorts", *["skirt"] * 2 * woman])
-    below.kind = "" if top.kind == "dress" else below.kind
+    below = cut(pick(rng, faces.CLOTH + DENIM if woman else DENIM), rng, [""] * 8 + PATTERNS[2:7])
+    kind = pick(rng, ["trousers", "trousers", "shorts", *["skirt"] * 2 * woman])
+    below.kind = "" if top.kind == "dress" else kind
     below.ease, below.hem = rng.uniform(0.2, 1.2), rng.uniform(42, 58)
     return SimpleNamespace(
-        skin=plain(skin), shade=mix(skin, skin * faces.SHADE, 0.8), woman=woman, top=top, below=below,
+        skin=cut(skin), shade=mix(skin, skin * faces.SHADE, 0.8), woman=woman, top=top, below=below,
         hair=skin if style == "bald" else hair, lock=mix(hair, (22, 14, 24), 0.3), style=style,
-        fringe=fringe, legs=plain(pick(rng, COLORS) if tights else skin), shoe=pick(rng, LEATHER),
+        fringe=fringe, legs=cut(pick(rng, COLORS) if tights else skin), shoe=pick(rng, LEATHER),
         boots=rng.random() < 0.25, sock=pick(rng, [WHITE, *COLORS]), stout=rng.uniform(-0.6, 0.9),
-        glasses=rng.random() < 0.2 and pick(rng, faces.FRAME), beard=not woman and rng.random() < 0.35,
+        glasses=rng.random() < 0.2, frame=pick(rng, faces.FRAME), beard=rng.random() < 0.35 - woman,
         hat=pick(rng, [""] * 6 + ["beanie", "cap"]), felt=pick(rng, COLORS), grin=rng.random() < 0.5,
         wall=mix(pick(rng, faces.WALL), WHITE, rng.uniform(0.5, 0.8)), horizon=rng.uniform(0.7, 0.83),
         floor=mix(pick(rng, faces.WALL), WHITE, rng.uniform(0.3, 0.6)),
@@ -246,11 +233,13 @@ def meet(seed):
 class Patch:
     """A piece of cloth or skin between two edges, (2, n, 2) points at the lengths v along it.
 
-    girth: a quarter of the way around it; yaw: how far its front is turned, None if it lies flat.
+    girth: a quarter of the way around it; yaw: how far its front is turned, None if it lies flat; end:
+    where it ends earlier.
     """
 
-    def __init__(self, v, edges, girth, yaw):
+    def __init__(self, v, edges, girth, yaw, end=99):
         self.v, self.edges, self.girth, self.yaw = v, np.hstack([*edges]).T, girth, yaw
+        self.end = min(v[-1], end)
 
     def at(self, u, v):
         """Where u (-1 at the left edge, 1 at the right one) and v are in the picture, (n, 2)."""
@@ -260,7 +249,7 @@ class Patch:
 
     def part(self, top=-99, bottom=99, left=-1, right=1):
         """The outline of a part of it: along its top, right, bottom, left."""
-        v = np.array([top, *self.v, bottom]).clip(max(top, self.v[0]), min(bottom, self.v[-1]))
+        v = np.array([top, *self.v, bottom]).clip(max(top, self.v[0]), min(bottom, self.end))
         u, across = np.linspace(left, right, 6), np.ones(6)
         u = np.concatenate([u, 0 * v + right, u[::-1], 0 * v + left])
         return self.at(u, np.concatenate([across * v[0], v, across * v[-1], v[::-1]]))
@@ -277,16 +266,14 @@ class Patch:
 
 
 class Figure(faces.Sketch):
-    """A large sheet of paper with a person on it in a pose, as take_pose gives it, or with clothes
-    that lie flat. Light and shadow are on another sheet, black where nobody is."""
+    """A large sheet of paper (light and shadow are on another one), and where a person is on it."""
 
     def __init__(self, person, pose, size, flat=False):
         self.person, self.flat, self.side, pose = person, flat, size * ZOOM, np.asarray(pose)
-        self.image = Image.new("RGB", (self.side, self.side), WHITE)
-        self.light = Image.new("L", self.image.size)
+        self.image = Image.new("RGB", (self.side, self.side), "white")
+        self.light = Image.new("L", self.image.size, 255)
         self.draw, self.shadow = ImageDraw.Draw(self.image), ImageDraw.Draw(self.light)
-        self.joints = dict(zip(JOINTS, pose))
-        self.neck, self.hips, shoulders = pose[12], pose[2:4].mean(0), pose[8:10].mean(0)
+        self.neck, self.hips, self.joints = pose[12], pose[2:4].mean(0), dict(zip(JOINTS, pose))
         bones = [(self.neck, self.hips, 30), (self.neck, pose[13], 21)]
         for (names, lengths, _), side in ((limb, side) for limb in (ARM, LEG) for side in SIDES):
             spots = [self.joints[f"{side} {name}"] for name in names]
@@ -296,7 +283,7 @@ class Figure(faces.Sketch):
         down, up, span = unit(self.hips - self.neck), unit(pose[13] - self.neck), pose[9] - pose[8]
         self.across, self.upright = np.array([down[1], -down[0]]), np.array([[-up[1], up[0]], -up])
         # A neck is in front of its shoulders: that tells where somebody looks.
-        forward = (self.neck - shoulders) @ self.across / 3.5
+        forward = (self.neck - pose[8:10].mean(0)) @ self.across / 3.5
         self.yaw = np.arctan2(forward, span @ self.across / 17.2)
         self.behind = bool(np.cos(self.yaw) < 0)
         self.level = unit(span * (-1 if self.behind else 1) + self.across * 8 * self.s)
@@ -319,58 +306,47 @@ class Figure(faces.Sketch):
         self.shape(outline, cloth.color)
         if cloth.pattern:
             weave(self, patch, cloth)
-        for left, right, grey in (
-            (-1, -0.75, 212),
-            (-0.75, -0.4, 236),
-            (0.3, 0.65, 232),
-            (0.65, 1, 202),
-        ):
+        for left, right, grey in ROUNDING:
             self.shape(patch.part(left=left, right=right), None, grey)
         for line in outline[6 : 6 + rows], outline[-rows:]:
             self.draw.line(self.place(line), mix(cloth.color, INK, 0.35), max(self.side // 190, 1))
 
     def limb(self, side, limb, widths, reach, cloth):
-        """Cover an arm or a leg down to a length. Returns its joints and Patches."""
+        """Cover an arm or a leg down to a length. Returns its joints and its Patch."""
         names, lengths, _ = limb
-        spots, patches, start = [self.joints[f"{side} {name}"] for name in names], [], 0
-        for a, b, length, *wide in zip(spots, spots[1:], lengths, widths, widths[1:]):
-            if reach > start:
-                v = np.array([start, min(start + length, reach)])
-                share, along = ((v - start) / length)[:, None], unit(b - a)
-                out = self.s * (wide[0] + (wide[1] - wide[0]) * share) * [along[1], -along[0]]
-                middle, yaw = a + (b - a) * share, None if self.flat else 0
-                patches.append(Patch(v, (middle - out, middle + out), wide[0] * 1.4, yaw))
-                self.shape(CIRCLE * wide[0] * self.s + a, cloth.color, 236)
-            start += length
-        for patch in patches:
-            self.cover(patch, cloth)
-        return spots, patches
+        spots, widths = (
+            np.array([self.joints[f"{side} {name}"] for name in names]),
+            np.array(widths),
+        )
+        upper, lower = (unit(bone)[::-1] * [1, -1] for bone in np.diff(spots, axis=0))
+        out = np.array([upper, unit(upper + lower), lower]) * widths[:, None] * self.s
+        v, yaw = np.cumsum([0, *lengths]), None if self.flat else 0
+        for spot, wide, start in zip(spots, widths * self.s, v):
+            if start < reach - 2:
+                self.shape(CIRCLE * wide + spot, cloth.color, 236)
+        patch = Patch(v, (spots - out, spots + out), widths[0] * 1.4, yaw, reach)
+        self.cover(patch, cloth)
+        return spots, patch
 
     def torso(self, hem, ease, start=-1.5, flare=0.0):
         """The Patch from the neck, or lower down, to a hem, be it on the legs."""
-        nodes, woman = np.array([-5, -1.5, 0, 1.5, 8, 20, 29]), self.person.woman
-        wide = np.array([3.1, 3.5, 6.8, 9.6 - woman, 9 - woman, 7.6 - woman, 8.3 + 0.4 * woman])
-        wide += np.array([0.2, 0, 0.3, 0.5, 1, 1, 1]) * (ease + self.person.stout)
-        wide *= np.hypot(np.cos(self.yaw), 0.68 * np.sin(self.yaw)) * (1.2 if self.flat else 1)
-        v = np.unique(np.clip([*nodes, *np.arange(32, hem, 4), start, hem], start, hem))
-        edges = []
-        for each in v:
-            if each <= 29:
-                share = min(max(each / 20, 0), 1)
-                half = self.s * (self.level * (1 - share) + self.across * share)
-                ends = [self.neck + (self.hips - self.neck) * each / 30] * 2
-                half = half * np.interp(each, nodes, wide)
-            else:
-                half = self.s * self.across * (3.9 + self.person.stout + ease + flare * (each - 29))
-                ends = sorted(
-                    (self.leg(side, each) for side in SIDES), key=lambda a: a @ self.across
-                )
-            edges.append([ends[0] - half, ends[1] + half])
-        return Patch(v, np.moveaxis(edges, 1, 0), 12.0, None if self.flat else self.yaw)
+        v = np.unique(np.clip([*CHEST[0], *np.arange(32, hem, 4), hem], start, hem))
+        wide, woman, more = (np.interp(v, CHEST[0], row) for row in CHEST[1:])
+        more = more * (ease + self.person.stout) + flare * (v - 29).clip(0)
+        wide = (wide + woman * self.person.woman) * (1.2 if self.flat else 1) + more
+        wide *= np.where(v > 29, 1, np.hypot(np.cos(self.yaw), 0.68 * np.sin(self.yaw)))
+        share = (v / 20).clip(0, 1)[:, None]
+        half = self.s * wide[:, None] * (self.level * (1 - share) + self.across * share)
+        ends = np.array([self.neck + (self.hips - self.neck) * v[:, None] / 30] * 2)
+        low = v > 29
+        legs = np.array([self.leg(side, v[low]) for side in SIDES])
+        order = np.argsort(legs @ self.across, 0)
+        ends[:, low] = np.take_along_axis(legs, order[..., None], 0)
+        return Patch(v, ends + [-half, half], 12.0, None if self.flat else self.yaw)
 
     def leg(self, side, v):
-        a, b, c = (self.joints[f"{side} {name}"] for name in LEG[0])
-        return a + (b - a) * (v - 30) / 21 if v < 51 else b + (c - b) * (v - 51) / 20
+        spots = np.array([self.joints[f"{side} {name}"] for name in LEG[0]])
+        return np.stack([np.interp(v, (30, 51, 71), column) for column in spots.T], 1)
 
     def head(self, points):
         """Points around the middle of the head in the picture."""
@@ -388,15 +364,14 @@ class Figure(faces.Sketch):
         return self.head(oval(x, y, rx * max(turned, 0.4), ry)) if turned > 0.15 else None
 
     def finish(self):
-        light = self.light.point([255, *range(1, 256)]).reduce(ZOOM)
-        light = light.filter(ImageFilter.GaussianBlur(self.side / 400))
+        light = self.light.reduce(ZOOM).filter(ImageFilter.GaussianBlur(self.side / 400))
         warm = [light.point([255 - (255 - k) * w // 10 for k in range(256)]) for w in (9, 11, 10)]
         return ImageChops.multiply(self.image.reduce(ZOOM), Image.merge("RGB", warm))
 
 
 def weave(figure, patch, cloth):
     """The pattern of a cloth on a Patch."""
-    kind, period, top, bottom = cloth.pattern, cloth.period, max(patch.v[0], 0), patch.v[-1]
+    kind, period, top, bottom = cloth.pattern, cloth.period, max(patch.v[0], 0), patch.end
     n = max(round(4 * patch.girth / period), 3)
     columns = (np.arange(n) - n // 2) * 4 * patch.girth / n
     if kind in ("stripes", "wide", "checks"):
@@ -413,9 +388,8 @@ def weave(figure, patch, cloth):
     if kind == "dots":
         for k in np.arange(np.ceil(top / period + 0.2), bottom / period - 0.2):
             for x in columns + k % 2 * 2 * patch.girth / n:
-                figure.shape(
-                    patch.round(CIRCLE[::2] * period * 0.25 + [x, k * period]), cloth.second
-                )
+                dot = CIRCLE[::2] * period * 0.25 + [x, k * period]
+                figure.shape(patch.round(dot), cloth.second)
     start, end = {"block": (19, 99), "yoke": (top, 8)}.get(kind, (0, 0))
     if start < bottom and end > top:
         figure.shape(patch.part(start, end), cloth.second)
@@ -430,13 +404,13 @@ def arm(figure, side):
     if top.sleeve:
         widths = (np.array([2.9, 2.6, 2.2]) + top.ease * 0.8) * wider
         _, sleeve = figure.limb(side, ARM, widths, top.sleeve, top.arms)
-        figure.shape(sleeve[-1].part(top.sleeve - 1.7), top.trim, 230)
+        figure.shape(sleeve.part(top.sleeve - 1.7), top.trim, 230)
 
 
 def leg(figure, side):
     person, below, s = figure.person, figure.person.below, figure.s
-    (*_, ankle), patches = figure.limb(side, LEG, (4.4, 3.3, 2.0), 41, person.legs)
-    figure.shape(patches[1].part(36), person.sock, 232)
+    (*_, ankle), patch = figure.limb(side, LEG, (4.4, 3.3, 2.0), 41, person.legs)
+    figure.shape(patch.part(36), person.sock, 232)
     turn = figure.yaw + 0.35 * SIDES[side]
     heel = np.array([-np.sin(turn), 1.2])
     step = np.array([np.sin(turn) * 6, 1.2 + 1.5 * np.cos(turn)])
@@ -445,7 +419,7 @@ def leg(figure, side):
             sole = CIRCLE * [2.5 - 0.3 * t, 2.1 - 0.2 * t] + heel + step * t + [0, drop]
             figure.shape(sole * s + ankle, color)
     if person.boots:
-        figure.shape(patches[1].part(29), person.shoe, 232)
+        figure.shape(patch.part(29), person.shoe, 232)
     if below.kind in ("trousers", "shorts"):
         widths = np.array([4.6, 3.5, 2.7]) + below.ease * np.array([0.5, 1, 1])
         figure.limb(side, LEG, widths, 40 if below.kind == "trousers" else 17, below)
@@ -467,38 +441,34 @@ def torso(figure):
 
 def hair(figure):
     """What hangs from a head or stands out from it."""
-    person, back = (
-        figure.person,
-        -np.sin(figure.yaw) * (7 if figure.person.style == "tail" else 1.5),
-    )
-    curve = smooth(both(HAIR[person.style])) + [back, 0]
+    person, far = figure.person, 7 if figure.person.style == "tail" else 1.5
+    curve = smooth(both(HAIR[person.style])) - [far * np.sin(figure.yaw), 0]
     figure.shape(figure.head(curve), person.hair if figure.behind else person.lock)
 
 
 def head(figure):
-    person, paint = figure.person, figure.shape
-    skin, front, half = person.skin.color, np.cos(figure.yaw), CIRCLE[np.r_[17:22, :6]]
-    for x in (-1, 1):
+    person, paint, front = figure.person, figure.shape, np.cos(figure.yaw)
+    skin, dark, half = person.skin.color, mix(person.lock, INK, 0.3), CIRCLE[np.r_[17:22, :6]]
+    blush, lip = mix(skin, (232, 84, 88), 0.32), mix(person.shade, (196, 50, 62), 0.6)
+    for x in (-1, 1):  # ears
         paint(figure.dot(x * 1.35, 0.5, 3, 2, 7.6), skin)
     paint(figure.head(oval(0, -0.3, 7.5, 8.8)), person.hair)
     if front > -0.6:
-        y = np.linspace(0, 8.5, 5)
-        left, right = ([(x, each) for each in y] for x in (-1.28, 1.28))
+        left, right = ([(x, y) for y in np.linspace(0, 8.5, 5)] for x in (-1.28, 1.28))
         paint(figure.face([*left[::-1], *FRINGES[person.fringe], *right]), skin)
         if person.beard:
             paint(figure.face(BEARD), mix(person.lock, skin, 0.15))
+    frames = [(0.43, 0.2, 2.9, 2.6, person.frame), (0.43, 0.2, 2.3, 2, mix(skin, WHITE, 0.5))]
     for x in (-1, 1):
-        paint(figure.dot(x * 0.74, 3.2, 1.7, 1.1), mix(skin, (232, 84, 88), 0.32))
-        if person.glasses:
-            paint(figure.dot(x * 0.43, 0.2, 2.9, 2.6), person.glasses)
-            paint(figure.dot(x * 0.43, 0.2, 2.3, 2.0), mix(skin, WHITE, 0.5))
-        paint(figure.dot(x * 0.43, 0.2, 1.2, 1.6), INK)
-        paint(figure.dot(x * 0.43 - 0.05, -0.4, 0.45, 0.5), WHITE)
+        for angle, y, rx, ry, color in [
+            (0.74, 3.2, 1.7, 1.1, blush), *frames * person.glasses, (0.43, 0.2, 1.2, 1.6, INK),
+            (0.43 - 0.05 * x, -0.4, 0.45, 0.5, WHITE),
+        ]:  # fmt: skip
+            paint(figure.dot(x * angle, y, rx, ry), color)
         if np.cos(x * 0.43 + figure.yaw) > 0.15:
             brow = figure.face([(x * 0.25, -2.9), (x * 0.45, -3.7), (x * 0.7, -2.7)])
-            figure.stroke(brow, figure.s, mix(person.lock, INK, 0.3))
-    paint(figure.dot(0, 2.3, 0.9, 0.8, 7.8), person.shade)
-    lip = mix(person.shade, (196, 50, 62), 0.6)
+            figure.stroke(brow, figure.s, dark)
+    paint(figure.dot(0, 2.3, 0.9, 0.8, 7.8), person.shade)  # the nose
     if front > 0.15 and person.grin:
         paint(figure.face([(-0.33, 4.4), (0.33, 4.4), (0.2, 5.8), (0, 6.2), (-0.2, 5.8)]), lip)
         paint(figure.face([(-0.25, 4.4), (0.25, 4.4), (0.2, 5), (-0.2, 5)]), WHITE)
@@ -555,23 +525,17 @@ def draw_person(seed, pose=None, size=128):
     for top, color in (0, wall), (y - 0.012, mix(wall, WHITE, 0.5)), (y, person.floor):
         figure.draw.rectangle((0, top * figure.side, figure.side, figure.side), color)
     shadow = oval(pose[[0, 5], 0].mean(), max(pose[:, 1].max(), 0.88) + 0.035, 0.15, 0.018)
-    figure.draw.polygon(figure.place(shadow), mix(person.floor, INK, 0.15))
+    figure.shape(shadow, mix(person.floor, INK, 0.15), 255)
     paint(figure)
     return figure.finish()
 
 
-def body_mask(seed, pose=None, size=128):
-    """Where draw_person(seed, pose, size) has the person, an L image: 255 there, 0 around."""
-    figure = Figure(meet(seed), take_pose(seed) if pose is None else pose, size)
-    paint(figure)
-    return figure.light.point([0] + [255] * 255).reduce(ZOOM)
-
-
 def draw_garment(seed, size=128):
     """The top or dress of person `seed` alone, laid flat on white, an RGB image of size x size."""
-    person = meet(seed)
-    scale = 0.86 / (max(person.top.hem, 37) + 3)
-    pose = stand(["flat", "flat", "stand", "stand"])[:, :2] * scale + [0.5, 0.07 + 3 * scale]
+    person, spots = meet(seed), stand(["flat", "flat", "stand", "stand"])[:, :2]
+    spots[6:12] += [0, 1.5]  # cloth is lower where no shoulder is in it
+    scale = 0.86 / (max(person.top.hem, 40) + 3)
+    pose = spots * [1.2 * scale, scale] + [0.5, 0.07 + 3 * scale]
     figure = Figure(person, pose, size, flat=True)
     for side in SIDES:
         arm(figure, side)
@@ -579,39 +543,32 @@ def draw_garment(seed, size=128):
     return figure.finish()
 
 
-def clothes_pair(seed):
-    pose = take_pose(seed, behind=False)  # what is on the front is to be seen
-    return [draw_person(seed, pose, PAIR), draw_garment(seed, PAIR)], None
-
-
-def poses_pair(seed):
-    poses = np.round([take_pose(2 * seed), take_pose(2 * seed + 1)], 4)
-    return [draw_person(seed, pose, PAIR) for pose in poses], poses.tolist()
-
-
-def draw_pngs(make, seeds):
+def draw_pngs(what, seeds):
     drawn = []
     for seed in seeds:
-        pair, file, (pictures, poses) = Image.new("RGB", (2 * PAIR, PAIR)), io.BytesIO(), make(seed)
-        for k, picture in enumerate(pictures):
-            pair.paste(picture, (k * PAIR, 0))
-        pair.save(file, "PNG")
-        drawn.append((f"{seed:06d}.png", file.getvalue(), poses))
+        if what == "clothes":
+            poses = [take_pose(seed, behind=False)]  # what is on the front is to be seen
+            pictures = [draw_person(seed, *poses), draw_garment(seed)]
+        else:
+            poses = np.round([take_pose(2 * seed), take_pose(2 * seed + 1)], 4).tolist()
+            pictures = [draw_person(seed, pose) for pose in poses]
+        png = io.BytesIO()
+        Image.fromarray(np.hstack(pictures)).save(png, "PNG")
+        drawn.append((f"{seed:06d}.png", png.getvalue(), poses))
     return drawn
 
 
-def write_pairs(path, count, make, what):
-    drawn, told = map_in_processes(partial(draw_pngs, make), range(1, count + 1), chunk=8), {}
+def draw_pairs(path, count, what):
+    drawn, poses = map_in_processes(partial(draw_pngs, what), range(1, count + 1), chunk=8), {}
     bar = tqdm(desc=f"drawing {what}", total=count, disable=None)
     with bar, atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
         for pairs in drawn:
-            for name, png, poses in pairs:
+            for name, png, poses[name] in pairs:
                 # A ZipInfo is dated 1980 unless told otherwise: the same code, the same bytes.
                 archive.writestr(zipfile.ZipInfo(name), png)
-                told |= {name: poses} if poses else {}
             bar.update(len(pairs))
-        if told:
-            archive.writestr(zipfile.ZipInfo("poses.json"), json.dumps(told))
+        if what == "poses":
+            archive.writestr(zipfile.ZipInfo("poses.json"), json.dumps(poses))
 
 
 def draw_clothes(path, count=4000):
@@ -620,7 +577,7 @@ def draw_clothes(path, count=4000):
 
     All cores draw. Raises RunError where the file cannot be written.
     """
-    write_pairs(path, count, clothes_pair, "clothes")
+    draw_pairs(path, count, "clothes")
 
 
 def draw_poses(path, count=4000):
@@ -629,4 +586,4 @@ def draw_poses(path, count=4000):
 
     All cores draw. Raises RunError where the file cannot be written.
     """
-    write_pairs(path, count, poses_pair, "poses")
+    draw_pairs(path, count, "poses")
