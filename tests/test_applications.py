@@ -991,7 +991,7 @@ srgan.py --input large --out-dir new3 --path-checkpoint srgan.pkl
 srgan.py --input photos --out-dir out
     weights.pkl is of another net than applications.srgan has; name a run or a file of it.
 pix2pix.py --data-dir many --direction AtoB
-    000.png of .../many is 40 x 48 pixels, no pair of pictures side by side; name a folder or .zip of pairs.
+    000.png of many is 40 x 48 pixels, no pair of pictures side by side; name a folder or .zip of pairs.
 pix2pix.py --direction up
     direction is up; it must be sketch, AtoB or BtoA.
 cyclegan.py --data-b few

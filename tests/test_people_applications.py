@@ -75,9 +75,7 @@ def to_images(pixels):
 # --- what both have
 
 
-@pytest.mark.parametrize(
-    "kill_after", [2, 5]
-)  # iterations; an epoch has two, and pairs are left over
+@pytest.mark.parametrize("kill_after", [3, 5])  # iterations; an epoch has three
 def test_killed_it_goes_on_to_the_same_end(trained, pairs, tmp_path, monkeypatch, kill_after):
     class Killed(BaseException):
         pass
@@ -160,7 +158,7 @@ def test_a_step_of_pixeldtgan_written_out_again():
     assert torch.allclose(numbers, torch.stack(expected), rtol=1e-5)
     weight = net[2].main[0].weight
     gradient = torch.autograd.grad(as_real / 2 + as_own / 2 + 3 * l1, weight)[0]
-    assert torch.allclose(weight.grad, gradient, rtol=1e-4, atol=1e-10)
+    assert torch.allclose(weight.grad, gradient, rtol=1e-4, atol=1e-7)
 
 
 def test_the_figures_of_pixeldtgan():
@@ -291,7 +289,7 @@ def test_a_step_of_pose_written_out_again(fine):
         total, layer = fooled + 5 * l1, net.fine.last
     assert torch.allclose(numbers, torch.stack(expected), rtol=1e-5)
     gradient = torch.autograd.grad(total, layer.weight)[0]
-    assert torch.allclose(layer.weight.grad, gradient, rtol=1e-4, atol=1e-10)
+    assert torch.allclose(layer.weight.grad, gradient, rtol=1e-4, atol=1e-7)
     assert fine == (net.coarse.last.weight.grad is None)  # only the stage whose turn it is learns
 
 
@@ -365,7 +363,7 @@ def test_the_poses_of_a_file_are_drawn(posing, tmp_path):
 
 ERRORS = """
 pixeldtgan.py --data-dir photos
-    000.png of .../photos is 40 x 48 pixels, no pair of pictures side by side; name a folder or .zip of pairs.
+    000.png of photos is 40 x 48 pixels, no pair of pictures side by side; name a folder or .zip of pairs.
 pixeldtgan.py --input photos --out-dir out --path-checkpoint pose.pkl
     pose.pkl is of another net than applications.pixeldtgan has; name a run or a file of it.
 pose.py --input photos --out-dir out --path-checkpoint pixeldtgan.pkl
