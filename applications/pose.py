@@ -63,7 +63,7 @@ class Config(TrainConfig):
     more). Every constant can be edited in applications/pose.py or given as a flag."""
 
     data_dir: Free[Place] = DRAWN_POSES  # folder or .zip of pairs, side by side, and a poses.json
-    num_epochs: Free[Count] = 30  # times through all the pairs but the tenth that is kept apart
+    num_epochs: Free[Count] = 36  # times through all the pairs but the tenth that is kept apart
     coarse_epochs: Count = (
         20  # of them the first, in which stage 1 learns; then it is stage 2's turn
     )
