@@ -64,9 +64,7 @@ class Config(TrainConfig):
 
     data_dir: Free[Place] = DRAWN_POSES  # folder or .zip of pairs, side by side, and a poses.json
     num_epochs: Free[Count] = 36  # times through all the pairs but the tenth that is kept apart
-    coarse_epochs: Count = (
-        20  # of them the first, in which stage 1 learns; then it is stage 2's turn
-    )
+    coarse_epochs: Count = 20  # of them the first, for stage 1; the others are for stage 2
     batch_size: Count = 16  # pairs in one iteration (of each process, under torchrun)
     width: Count = 24  # channels of the nets' first layers
     numbers: Count = 64  # in the middle of stage 1, through which the whole is seen at once
@@ -83,9 +81,7 @@ class Config(TrainConfig):
 class Use(UseConfig):
     """Show people in other poses: of each picture the middle square, with the whole person in it."""
 
-    pose: str = (
-        ""  # JSON of 14 joints [x, y], or a list of such poses; empty: poses that people take
-    )
+    pose: str = ""  # JSON of a pose or a list of poses; empty: poses that people take
     seed: Seed = 1  # of these
 
 
@@ -340,7 +336,7 @@ def open_poses(path):
     try:
         value = json.loads(Path(path).read_bytes())
         return to_poses([value] if np.ndim(value) == 2 else value)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise RunError(
             f"pose {path} has no poses in it ({error}); it must be a list of {len(JOINTS)} joints [x, y], "
             "as shares of the picture's sides, or a list of such lists."
