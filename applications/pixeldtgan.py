@@ -55,7 +55,7 @@ class Config(TrainConfig):
     --help tells more). Every constant can be edited in applications/pixeldtgan.py or given as a flag."""
 
     data_dir: Free[Place] = DRAWN_CLOTHES  # folder or .zip of pairs person|garment, side by side
-    num_epochs: Free[Count] = 36  # times through all the pairs but the tenth that is kept apart
+    num_epochs: Free[Count] = 60  # times through all the pairs but the tenth that is kept apart
     batch_size: Count = 32  # pairs in one iteration (of each process, under torchrun)
     nz: Count = 64  # numbers in the bottleneck, through which all must go
     width: Count = 20  # channels of the encoder's first layer
@@ -164,7 +164,10 @@ def train(config: Config) -> Path:
 
     with Run(config, parts, METRICS, data) as run:
         run.save_picture("real.png", lambda: make_grid(torch.cat([first[:8], real[:8]]), 8))
-        for _ in run.epochs():
+        for epoch in run.epochs():
+            left = min(1, 2 - 2 * epoch / config.num_epochs)  # in the second half the rates fall
+            optimizer.param_groups[0]["lr"].fill_(config.lr * left)
+            optimizer_d.param_groups[0]["lr"].fill_(config.lr_d * left)
             for batch in run.batches():
                 average.set_share(run.step)
                 run.count(train_step(*batch.split(3, 1), *nets, config))
