@@ -63,7 +63,7 @@ class Config(TrainConfig):
     more). Every constant can be edited in applications/pose.py or given as a flag."""
 
     data_dir: Free[Place] = DRAWN_POSES  # folder or .zip of pairs, side by side, and a poses.json
-    num_epochs: Free[Count] = 36  # times through all the pairs but the tenth that is kept apart
+    num_epochs: Free[Count] = 40  # times through all the pairs but the tenth that is kept apart
     coarse_epochs: Count = 20  # of them the first, for stage 1; the others are for stage 2
     batch_size: Count = 16  # pairs in one iteration (of each process, under torchrun)
     width: Count = 24  # channels of the nets' first layers
@@ -229,6 +229,9 @@ def train(config: Config) -> Path:
             if fine:  # from here on stage 1 stays as its average is
                 net.coarse.load_state_dict(average.net.coarse.state_dict())
             net.train().coarse.train(not fine)
+            ahead = (config.num_epochs - epoch) / max(1, config.num_epochs - config.coarse_epochs)
+            for each, rate in zip(optimizers, (config.lr, config.lr, config.lr_d)):
+                each.param_groups[0]["lr"].fill_(rate * min(1, 2 * ahead))  # falls in stage 2
             for pairs, both in run.batches():
                 average.set_share(run.step)
                 there = torch.rand(()) < 0.5  # or back: each pair is two examples
