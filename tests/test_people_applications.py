@@ -367,8 +367,8 @@ def test_the_poses_of_a_file_are_drawn(posing, tmp_path):
         with torch.no_grad():
             made = net(pose.join(to_images([np.asarray(given)]), torch.tensor(poses[-1:])))
         found = np.asarray(Image.open(out / f"001_{count}.png"), float)
-        made = np.clip(np.round((made[0].permute(1, 2, 0) + 1) * 127.5), 0, 255)
-        assert abs(found - made.numpy()).max() <= 1
+        made = ((made[0].permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).numpy()
+        assert abs(found - made).max() <= 1
 
 
 def test_the_released_weights_show_people_in_other_poses():
