@@ -223,8 +223,9 @@ def use_on_pictures(config, change, heads=()):
     """Write change(picture) for each picture of config, a UseConfig, and an overview of them all.
 
     change: from a PIL image, RGB of any size, to two: the input as it was used, and the output.
-    heads: PIL images, if change gives as many outputs, to stand above them in the overview, which has
-    a row for each input then; the files are numbered, as a_1.png, a_2.png of a.jpg. A file that cannot be read, or for which change raises RunError, is named and passed over.
+    heads: PIL images, where change gives an output for each of them: files are numbered then, as a_1.png
+    of a.jpg, and the overview has these pictures above a row of each input and its outputs.
+    A file that cannot be read, or for which change raises RunError, is named and passed over.
     Returns the paths of what was written. Raises RunError where out_dir has files in it or cannot be
     written, and where there is no picture left.
     """
