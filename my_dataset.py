@@ -254,8 +254,8 @@ def find_apart(data_dir, out_dir, called="data_dir"):
 def find_images(data_dir):
     """The folder or zip to train on: data_dir, or what stands in for CelebA where that is missing.
 
-    That is CelebA's zip, else drawn faces. Another data_dir is never replaced; one of DRAWN that does
-    not exist is drawn.
+    That is CelebA's zip, else drawn faces. Another data_dir is never replaced, but one of DRAWN is
+    drawn where it is missing.
     """
     if data_dir == CELEBA_DIR and not Path(data_dir).exists():
         if Path(f"{data_dir}.zip").exists():

@@ -7,6 +7,7 @@ the eyes; `Sketch.place` tilts, scales and shifts them all.
 
 import io
 import zipfile
+from itertools import chain
 from types import SimpleNamespace
 
 import numpy as np
@@ -458,11 +459,25 @@ def attributes(seed):
 
 
 def draw_jpegs(seeds):
-    jpegs = []
+    files = []
     for seed in seeds:
-        jpegs.append(io.BytesIO())
-        draw_face(seed).save(jpegs[-1], "JPEG", quality=92)
-    return seeds, [jpeg.getvalue() for jpeg in jpegs]
+        jpeg = io.BytesIO()
+        draw_face(seed).save(jpeg, "JPEG", quality=92)
+        files.append((f"{seed:06d}.jpg", jpeg.getvalue()))
+    return files
+
+
+def write_drawings(path, count, draw, what, *others):
+    """Write the files (name, bytes) that draw([seed, ...]) gives for seeds 1 to count, and others, into
+    the zip file `path`. All cores draw. Raises RunError where it cannot be written."""
+    drawn = map_in_processes(draw, range(1, count + 1), chunk=8)
+    bar = tqdm(desc=f"drawing {what}", total=count + len(others), disable=None)
+    with bar, atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
+        for files in chain([others], drawn):
+            for name, data in files:
+                # A ZipInfo is dated 1980 unless told otherwise: the same code, the same bytes.
+                archive.writestr(zipfile.ZipInfo(name), data)
+            bar.update(len(files))
 
 
 def draw_faces(path, count=2000):
@@ -470,11 +485,4 @@ def draw_faces(path, count=2000):
 
     All cores draw. Raises RunError where the file cannot be written.
     """
-    drawn = map_in_processes(draw_jpegs, range(1, count + 1), chunk=8)
-    bar = tqdm(desc="drawing faces", total=count, disable=None)
-    with bar, atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for seeds, jpegs in drawn:
-            for seed, jpeg in zip(seeds, jpegs):
-                # A ZipInfo is dated 1980 unless told otherwise: the same code, the same bytes.
-                archive.writestr(zipfile.ZipInfo(f"{seed:06d}.jpg"), jpeg)
-            bar.update(len(seeds))
+    write_drawings(path, count, draw_jpegs, "faces")

@@ -1,60 +1,29 @@
 """Little painted people in any pose, and their clothes alone, laid flat as a shop shows them.
 
-A pose is 14 joints. Lengths are in parts of a person, who is 95 of them tall, down from the neck.
+Lengths are in parts of a person, as those of drawings/poses.py, mostly down from the neck.
 What is round (a head, a chest, a sleeve) is painted by the way around it, from its front to the
 person's left. So buttons, prints and eyes turn with who wears them, until they are out of sight.
 """
 
 import io
 import json
-import zipfile
 from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
-from tqdm import tqdm
 
 from drawings import faces
-from drawings.faces import CIRCLE, GREY, INK, WHITE, both, mix, oval, pick, smooth
-from machinery.files import atomic_write
-from machinery.processes import map_in_processes
+from drawings.faces import CIRCLE, GREY, INK, WHITE, both, mix, oval, pick, smooth, write_drawings
+from drawings.poses import ARM, BONES, JOINTS, LEG, SIDES, stand, take_pose, unit
 
 ZOOM = 3  # drawn ZOOM times larger, then reduced: the anti-aliasing
-# fmt: off
-JOINTS = ("right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle",
-          "right wrist", "right elbow", "right shoulder", "left shoulder", "left elbow",
-          "left wrist", "neck", "head top")
-SIDES = {"left": 1, "right": -1}
-# Limbs: their joints, how far these are apart, and where the first is (to the left, down, forward).
-ARM = ("shoulder", "elbow", "wrist"), (14.5, 13), (8.6, 4.5, -1.5)
-LEG = ("hip", "knee", "ankle"), (21, 20), (4.6, 30, 0)
-ARMS = {  # where the bones of a left arm point to
-    "down": ((0.25, 1, 0), (0.08, 1, 0.15)), "hip": ((0.85, 0.75, -0.3), (-0.85, 0.5, 0.45)),
-    "wave": ((0.95, 0, 0.1), (0.4, -1, 0.1)), "up": ((0.45, -1, 0), (0.1, -1, 0)),
-    "out": ((1, 0.15, 0), (1, -0.15, 0)), "pocket": ((0.45, 1, -0.2), (-0.25, 1, 0.3)),
-    "chest": ((0.35, 1, 0.1), (-0.75, -0.35, 0.5)), "give": ((0.3, 0.8, 0.6), (0.2, -0.1, 1)),
-    "front": ((0.15, 1, 0.5), (0.05, 0.8, 0.6)), "back": ((0.2, 1, -0.5), (0.1, 1, -0.25)),
-    "point": ((0.9, -0.35, 0.1), (0.95, -0.5, 0.1)), "flat": ((0.28, 1, 0), (0.24, 1, 0)),
-}
-LEGS = {
-    "stand": ((0.06, 1, 0), (0.02, 1, 0)), "apart": ((0.28, 1, 0.05), (0.22, 1, 0)),
-    "rest": ((0.22, 1, 0.25), (0.02, 1, -0.15)), "cross": ((-0.16, 1, 0.1), (-0.22, 1, 0)),
-    "front": ((0.04, 1, 0.5), (0.02, 1, 0.15)), "back": ((0.02, 1, -0.2), (0.02, 1, -0.6)),
-    "raised": ((0.3, 0.6, 0.8), (-0.1, 1, -0.3)), "jump": ((0.5, 1, 0.2), (0.25, 1, -0.5)),
-}
-POSES = [  # left arm, right arm, left leg, right leg; as often the other way round
-    "down down stand stand", "down down stand rest", "hip hip apart apart", "hip down rest stand",
-    "wave down stand stand", "wave hip stand rest", "up up apart apart", "up up jump jump",
-    "out out stand stand", "pocket pocket stand rest", "chest down stand rest",
-    "back front front back", "back front front back", "front back back front",
-    "front wave back front", "give down stand stand", "point hip apart stand",
-    "out out raised stand", "up hip cross stand", "chest hip stand cross", "pocket wave rest stand",
-]
 
+# fmt: off
 COLORS = [*faces.CLOTH, (214, 60, 66), (44, 110, 186), (250, 208, 74), (82, 164, 92),
           (244, 244, 240), (70, 160, 190), (242, 138, 84), (244, 172, 190), (120, 84, 160),
-          (96, 66, 52), (180, 214, 190), (176, 190, 222), (40, 62, 54), (128, 40, 58), (140, 144, 150)]
+          (96, 66, 52), (180, 214, 190), (176, 190, 222), (40, 62, 54), (128, 40, 58),
+          (140, 144, 150)]
 DENIM = [(58, 78, 120), (88, 116, 160), (52, 50, 60), (96, 86, 76), (196, 170, 130), (70, 84, 70),
          (130, 132, 140), (120, 70, 60), (226, 218, 200), (44, 52, 78), (160, 80, 96)]
 LEATHER = [(60, 44, 40), (120, 76, 48), (236, 234, 230), (40, 38, 46), (196, 64, 62), (70, 96, 140)]
@@ -76,8 +45,8 @@ DETAILS = {  # colors and left halves of outlines, around a top from its front, 
                ("light", [(0.2, 4.2), (2.6, 6.2), (6, 2), (4.2, -1.6), (3.4, -1.6)])],
     "lapel": [("second", [(0, 9.2), (4.6, -1.6), (0, -1.6)]), ("dark", oval(24, -1.2, 6, 2.4)),
               ("dark", [(0.2, 10), (3.6, 6.4), (6.4, 6), (5.6, 3.6), (5, -1.6), (3.6, -1.6)])],
-    "hood": [("trim", oval(0, -1.6, 6, 6.8)), ("", oval(0, -1.6, 4.6, 5.4)), ("dark", oval(24, 2, 7, 7)),
-             ("button", [(1.4, 4.4), (2, 4.4), (2.1, 11), (1.5, 11)])],
+    "hood": [("trim", oval(0, -1.6, 6, 6.8)), ("", oval(0, -1.6, 4.6, 5.4)),
+             ("dark", oval(24, 2, 7, 7)), ("button", [(1.4, 4.4), (2, 4.4), (2.1, 11), (1.5, 11)])],
     "placket": [("dark", [(0, 6), (0.35, 6), *((0.35, y) for y in range(12, 33, 4)), (0, 32)]),
                 *(("button", oval(0, y, 0.9, 0.9)) for y in range(6, 32, 5))],
     "pouch": [("dark", [(0, 20), (3.5, 20), (6.5, 28), (0, 28)])], "turtle": [],
@@ -97,14 +66,15 @@ PRINTS = [  # outlines from -1 to 1, and which of two colors they have
     [([(0.3, -1), (-0.6, 0.15), (-0.05, 0.15), (-0.3, 1), (0.6, -0.2), (0.05, -0.2)], 0)],
     [(oval(0, y, 1.1, 0.2), k) for k, y in ((0, -0.6), (1, 0), (0, 0.6))],
 ]
-
-HAIR = {  # around the middle of a head (7.2 x 8.5) in sight of its face: right halves of outlines
+HAIR = {  # right halves of its outlines around the middle of a head (7.2 x 8.5)
     "crop": [(0, -9.6), (4.5, -8.8), (7.4, -5), (7.8, 0), (7, 3)],
     "bob": [(0, -9.8), (5, -9), (8.4, -4.5), (9.4, 3), (8.4, 9), (3, 9.5)],
     "long": [(0, -9.8), (5, -9), (8.2, -4.5), (8.8, 4), (9, 14), (7.5, 18.5), (3, 20)],
-    "wavy": [(0, -9.8), (5, -9), (8.4, -4.5), (8.6, 0), (10.4, 5), (9, 10), (10, 15), (7, 18), (3, 19)],
+    "wavy": [(0, -9.8), (5, -9), (8.4, -4.5), (8.6, 0), (10.4, 5), (9, 10), (10, 15), (7, 18),
+             (3, 19)],
     "afro": [(0, -13), (7, -11.5), (11.5, -5), (11, 2), (7.5, 7), (4, 8)],
-    "curls": [(0, -10), (2.5, -11.5), (4.5, -9.5), (7.5, -9.5), (7.6, -6), (9.6, -4), (8.2, -1), (9, 2)],
+    "curls": [(0, -10), (2.5, -11.5), (4.5, -9.5), (7.5, -9.5), (7.6, -6), (9.6, -4), (8.2, -1),
+              (9, 2)],
     "bun": [(0, -14.5), (3, -13.5), (3.6, -11), (2, -8)], "bald": [(0, 0), (1, 0), (0, 1)],
     "tail": [(0, -7), (3, -4), (3.4, 5), (2, 15), (0, 18)],
     "pigtails": [(0, -7), (6, -5), (10, -6), (12, 0), (11, 9), (9, 12), (8, 6), (6.5, 0), (0, -2)],
@@ -119,53 +89,14 @@ WOMEN = ["long part", "long middle", "wavy part", "wavy middle", "bob full", "bo
          "tail high", "tail full", "afro high", "pigtails middle", "pigtails full"]
 MEN = ["crop part", "crop part", "crop high", "crop full", "curls part", "curls high", "afro high",
        "bald high", "bun high", "bob middle"]
-BEARD = [(-1.28, 0.5), (-1, 3), (-0.4, 3.3), (0.4, 3.3), (1, 3), (1.28, 0.5), (1.28, 5), (1.28, 8.5),
-         (-1.28, 8.5), (-1.28, 5)]
+BEARD = [(-1.28, 0.5), (-1, 3), (-0.4, 3.3), (0.4, 3.3), (1, 3), (1.28, 0.5), (1.28, 5),
+         (1.28, 8.5), (-1.28, 8.5), (-1.28, 5)]
 DOME = both([(0, -11), (4.5, -10), (7.4, -6.5), (7.9, -3.5), (4, -2.9), (0, -2.7)])  # of a hat
 # Half widths of a body at some lengths, what a woman's have more, and how much of a cloth's ease.
-CHEST = np.array([(-5, -1.5, 0, 1.5, 8, 20, 29, 29.1, 99), (3.1, 3.5, 6.8, 9.6, 9, 7.6, 8.3, 3.9, 3.9),
-                  (0, 0, 0, -1, -1, -1, 0.4, 0, 0), (0.2, 0, 0.3, 0.5, 1, 1, 1, 1, 1)])
-ROUNDING = (-1, -0.75, 212), (-0.75, -0.4, 236), (0.3, 0.65, 232), (0.65, 1, 202)  # light, from the left
+CHEST = [(-5, -1.5, 0, 1.5, 8, 20, 29, 29.1, 99), (3.1, 3.5, 6.8, 9.6, 9, 7.6, 8.3, 3.9, 3.9),
+         (0, 0, 0, -1, -1, -1, 0.4, 0, 0), (0.2, 0, 0.3, 0.5, 1, 1, 1, 1, 1)]
+ROUNDING = (-1, -0.75, 212), (-0.75, -0.4, 236), (0.3, 0.65, 232), (0.65, 1, 202)  # left light
 # fmt: on
-
-
-def unit(vector):
-    return vector / (np.hypot(*vector) + 1e-9)
-
-
-def stand(words, rng=None):
-    """A skeleton, float (14, 3): its joints to the left, down and forward. words: as in POSES."""
-    joints = {"neck": (0, 0, 2), "head top": (rng.normal(0, 2.2) if rng else 0, -21, 3.5)}
-    for k, word in enumerate(words):
-        side, table = ("left", "right")[k % 2], (ARMS, LEGS)[k // 2]
-        names, lengths, place = (ARM, LEG)[k // 2]
-        mirror = np.array([SIDES[side], 1, 1])
-        joints[f"{side} {names[0]}"] = place = place * mirror
-        for name, length, way in zip(names[1:], lengths, table[word]):
-            way = way * mirror + (rng.normal(0, 0.06, 3) if rng else 0)
-            joints[f"{side} {name}"] = place = place + way * length / np.linalg.norm(way)
-    return np.array([joints[name] for name in JOINTS])
-
-
-def take_pose(seed, behind=True):
-    """A pose that people take: the JOINTS, float (14, 2), x and y (downwards) as shares of a picture.
-
-    They stand, walk, wave, jump; seen from the front, turned to a side, or (unless behind is False)
-    from behind, when the left joints are at the viewer's left. `seed`: an integer >= 0.
-    """
-    rng = np.random.default_rng([seed, len(JOINTS)])
-    front, aside, back = rng.uniform(-20, 20), rng.uniform(25, 65), rng.uniform(140, 220)
-    yaw = rng.choice([front, aside, -aside, back], p=(0.44, 0.18, 0.18, 0.2))
-    yaw = np.radians(yaw if behind or yaw != back else front)
-    words, order = pick(rng, POSES).split(), [0, 1, 2, 3] if rng.random() < 0.5 else [1, 0, 3, 2]
-    spots = stand([words[k] for k in order], rng)
-    spots = np.stack([spots[:, 0] * np.cos(yaw) + spots[:, 2] * np.sin(yaw), spots[:, 1]], 1)
-    lean = np.radians(np.clip(rng.normal(0, 3), -6, 6))  # to a side, from the hips on
-    spots[6:, 0] += (30 - spots[6:, 1]) * np.sin(lean)
-    low, high = spots.min(0) - [5, 4], spots.max(0) + [5, 7]
-    scale = min(rng.uniform(0.88, 0.95) / 102, *0.96 / (high - low))
-    foot = 0.97 - ("jump" in words) * min(0.05, 0.97 - scale * (high - low)[1])
-    return (spots - [(low + high)[0] / 2, high[1]]) * scale + [0.5 + rng.uniform(-0.02, 0.02), foot]
 
 
 def cut(color, rng=None, patterns=("",)):
@@ -189,16 +120,15 @@ def sew(rng, woman):
     top.folds, size = rng.uniform((-9, 10, 3), (9, 28, 6), (5, 3)), rng.uniform(4.5, 6)
     top.trim = mix(pick(rng, [top.color, top.second]), INK, 0.12)
     top.arms = SimpleNamespace(**vars(top)) if rng.random() < 0.75 else cut(top.second)
-    top.start, top.bands, top.details = -5 if neck == "turtle" else -1.5, [], []
-    for chance, start, end, darker in (
-        (0.6, top.hem - 2, top.hem, 0), (0.4 * long, 19, 21.5, 0.3), (neck == "turtle", -5, -1, 0),
-    ):  # fmt: skip
+    top.high, top.bands, top.details = -5 if neck == "turtle" else -1.5, [], []
+    bands = (0.6, top.hem - 2, top.hem, 0), (0.4 * long, 19, 21.5, 0.3), (top.high < -2, -5, -1, 0)
+    for chance, start, end, darker in bands:
         if rng.random() < chance:
             top.bands.append((start, end, mix(top.trim, INK, darker)))
     for outline, k in pick(rng, PRINTS) if top.pattern == "print" else ():
         top.details.append((np.array(outline) * size + [0, 15], (top.second, top.third)[k]))
-    colors = {"": None, "dark": mix(top.color, INK, 0.2), "light": mix(top.trim, WHITE, 0.3),
-              "trim": top.trim, "second": top.second, "button": pick(rng, [WHITE, INK])}  # fmt: skip
+    colors = vars(top) | {"": None, "button": pick(rng, [WHITE, INK])}
+    colors |= {"dark": mix(top.color, INK, 0.2), "light": mix(top.trim, WHITE, 0.3)}
     for color, half in (detail for name in f"{names} {neck}".split() for detail in DETAILS[name]):
         top.details += [(np.array(half) * [x, 1], colors[color]) for x in (1, -1)]
     return top
@@ -215,8 +145,8 @@ def meet(seed):
     style, fringe = pick(rng, WOMEN if woman else MEN).split()
     top, tights = sew(rng, woman), woman and rng.random() < 0.3
     below = cut(pick(rng, faces.CLOTH + DENIM if woman else DENIM), rng, [""] * 8 + PATTERNS[2:7])
-    kind = pick(rng, ["trousers", "trousers", "shorts", *["skirt"] * 2 * woman])
-    below.kind = "" if top.kind == "dress" else kind
+    kinds = ["trousers", "trousers", "shorts", *["skirt"] * 2 * woman]
+    below.kind = pick(rng, kinds) * (top.kind != "dress")
     below.ease, below.hem = rng.uniform(0.2, 1.2), rng.uniform(42, 58)
     return SimpleNamespace(
         skin=cut(skin), shade=mix(skin, skin * faces.SHADE, 0.8), woman=woman, top=top, below=below,
@@ -224,17 +154,17 @@ def meet(seed):
         fringe=fringe, legs=cut(pick(rng, COLORS) if tights else skin), shoe=pick(rng, LEATHER),
         boots=rng.random() < 0.25, sock=pick(rng, [WHITE, *COLORS]), stout=rng.uniform(-0.6, 0.9),
         glasses=rng.random() < 0.2, frame=pick(rng, faces.FRAME), beard=rng.random() < 0.35 - woman,
-        hat=pick(rng, [""] * 6 + ["beanie", "cap"]), felt=pick(rng, COLORS), grin=rng.random() < 0.5,
-        wall=mix(pick(rng, faces.WALL), WHITE, rng.uniform(0.5, 0.8)), horizon=rng.uniform(0.7, 0.83),
-        floor=mix(pick(rng, faces.WALL), WHITE, rng.uniform(0.3, 0.6)),
+        hat=pick(rng, [""] * 6 + ["beanie", "cap"]), felt=pick(rng, COLORS),
+        grin=rng.random() < 0.5, wall=mix(pick(rng, faces.WALL), WHITE, rng.uniform(0.5, 0.8)),
+        horizon=rng.uniform(0.7, 0.83), floor=pick(rng, faces.WALL), light=rng.uniform(0.3, 0.6),
     )  # fmt: skip
 
 
 class Patch:
     """A piece of cloth or skin between two edges, (2, n, 2) points at the lengths v along it.
 
-    girth: a quarter of the way around it; yaw: how far its front is turned, None if it lies flat; end:
-    where it ends earlier.
+    It ends at `end`. girth: a quarter of the way around it; yaw: how far its front is turned (None:
+    it lies flat).
     """
 
     def __init__(self, v, edges, girth, yaw, end=99):
@@ -272,14 +202,13 @@ class Figure(faces.Sketch):
         self.person, self.flat, self.side, pose = person, flat, size * ZOOM, np.asarray(pose)
         self.image = Image.new("RGB", (self.side, self.side), "white")
         self.light = Image.new("L", self.image.size, 255)
+        self.turn, self.shift = np.eye(2) * self.side, np.zeros(2)  # of place
         self.draw, self.shadow = ImageDraw.Draw(self.image), ImageDraw.Draw(self.light)
         self.neck, self.hips, self.joints = pose[12], pose[2:4].mean(0), dict(zip(JOINTS, pose))
-        bones = [(self.neck, self.hips, 30), (self.neck, pose[13], 21)]
-        for (names, lengths, _), side in ((limb, side) for limb in (ARM, LEG) for side in SIDES):
-            spots = [self.joints[f"{side} {name}"] for name in names]
-            bones += zip(spots, spots[1:], lengths)
-        # How large a part of a person is here: the other bones point at us or away from us.
-        self.s = max(np.hypot(*(a - b)) / length for a, b, length in bones)
+        bones = [(self.joints[a] - self.joints[b], length) for a, b, length in BONES]
+        bones += [(self.hips - self.neck, 30)]
+        # How large a part of a person is: the other bones point at us or away.
+        self.s = max(np.hypot(*bone) / length for bone, length in bones)
         down, up, span = unit(self.hips - self.neck), unit(pose[13] - self.neck), pose[9] - pose[8]
         self.across, self.upright = np.array([down[1], -down[0]]), np.array([[-up[1], up[0]], -up])
         # A neck is in front of its shoulders: that tells where somebody looks.
@@ -288,9 +217,6 @@ class Figure(faces.Sketch):
         self.behind = bool(np.cos(self.yaw) < 0)
         self.level = unit(span * (-1 if self.behind else 1) + self.across * 8 * self.s)
         self.order = ("left", "right") if forward > 0 else ("right", "left")  # the far side first
-
-    def place(self, points):
-        return (np.asarray(points) * self.side).ravel().tolist()
 
     def shape(self, points, color, grey=246):
         """Paint an outline (None: out of sight) in a color (None: as it is) and a light."""
@@ -314,16 +240,13 @@ class Figure(faces.Sketch):
     def limb(self, side, limb, widths, reach, cloth):
         """Cover an arm or a leg down to a length. Returns its joints and its Patch."""
         names, lengths, _ = limb
-        spots, widths = (
-            np.array([self.joints[f"{side} {name}"] for name in names]),
-            np.array(widths),
-        )
+        spots = np.array([self.joints[f"{side} {name}"] for name in names])
         upper, lower = (unit(bone)[::-1] * [1, -1] for bone in np.diff(spots, axis=0))
-        out = np.array([upper, unit(upper + lower), lower]) * widths[:, None] * self.s
+        out = [upper, unit(upper + lower), lower] * (np.array(widths) * self.s)[:, None]
         v, yaw = np.cumsum([0, *lengths]), None if self.flat else 0
-        for spot, wide, start in zip(spots, widths * self.s, v):
+        for spot, wide, start in zip(spots, widths, v):
             if start < reach - 2:
-                self.shape(CIRCLE * wide + spot, cloth.color, 236)
+                self.shape(CIRCLE * wide * self.s + spot, cloth.color, 236)
         patch = Patch(v, (spots - out, spots + out), widths[0] * 1.4, yaw, reach)
         self.cover(patch, cloth)
         return spots, patch
@@ -338,15 +261,13 @@ class Figure(faces.Sketch):
         share = (v / 20).clip(0, 1)[:, None]
         half = self.s * wide[:, None] * (self.level * (1 - share) + self.across * share)
         ends = np.array([self.neck + (self.hips - self.neck) * v[:, None] / 30] * 2)
-        low = v > 29
-        legs = np.array([self.leg(side, v[low]) for side in SIDES])
-        order = np.argsort(legs @ self.across, 0)
-        ends[:, low] = np.take_along_axis(legs, order[..., None], 0)
+        for k in np.flatnonzero(v > 29):
+            legs = ([self.joints[f"{side} {name}"] for name in LEG[0]] for side in SIDES)
+            spots = [
+                [np.interp(v[k], (30, 51, 71), row) for row in np.transpose(leg)] for leg in legs
+            ]
+            ends[:, k] = sorted(spots, key=lambda spot: spot @ self.across)
         return Patch(v, ends + [-half, half], 12.0, None if self.flat else self.yaw)
-
-    def leg(self, side, v):
-        spots = np.array([self.joints[f"{side} {name}"] for name in LEG[0]])
-        return np.stack([np.interp(v, (30, 51, 71), column) for column in spots.T], 1)
 
     def head(self, points):
         """Points around the middle of the head in the picture."""
@@ -412,8 +333,7 @@ def leg(figure, side):
     (*_, ankle), patch = figure.limb(side, LEG, (4.4, 3.3, 2.0), 41, person.legs)
     figure.shape(patch.part(36), person.sock, 232)
     turn = figure.yaw + 0.35 * SIDES[side]
-    heel = np.array([-np.sin(turn), 1.2])
-    step = np.array([np.sin(turn) * 6, 1.2 + 1.5 * np.cos(turn)])
+    heel, step = np.array([(-np.sin(turn), 1.2), (np.sin(turn) * 6, 1.2 + 1.5 * np.cos(turn))])
     for drop, color in (0.5, mix(person.shoe, WHITE, 0.75)), (0, person.shoe):
         for t in np.linspace(0, 1, 4):
             sole = CIRCLE * [2.5 - 0.3 * t, 2.1 - 0.2 * t] + heel + step * t + [0, drop]
@@ -428,7 +348,7 @@ def leg(figure, side):
 def torso(figure):
     """The top or dress, without its sleeves."""
     top = figure.person.top
-    patch = figure.torso(top.hem, top.ease, top.start, top.flare)
+    patch = figure.torso(top.hem, top.ease, top.high, top.flare)
     figure.cover(patch, top)
     for x, y, long in top.folds:
         figure.shape(patch.round([(x, y), (x * 0.6, y + long), (x * 0.8, y - 1)]), None, 220)
@@ -522,10 +442,11 @@ def draw_person(seed, pose=None, size=128):
     """
     person, pose = meet(seed), np.asarray(take_pose(seed) if pose is None else pose)
     figure, wall, y = Figure(person, pose, size), person.wall, person.horizon
-    for top, color in (0, wall), (y - 0.012, mix(wall, WHITE, 0.5)), (y, person.floor):
+    floor = mix(person.floor, WHITE, person.light)
+    for top, color in (0, wall), (y - 0.012, mix(wall, WHITE, 0.5)), (y, floor):
         figure.draw.rectangle((0, top * figure.side, figure.side, figure.side), color)
     shadow = oval(pose[[0, 5], 0].mean(), max(pose[:, 1].max(), 0.88) + 0.035, 0.15, 0.018)
-    figure.shape(shadow, mix(person.floor, INK, 0.15), 255)
+    figure.shape(shadow, mix(floor, INK, 0.15), 255)
     paint(figure)
     return figure.finish()
 
@@ -543,47 +464,35 @@ def draw_garment(seed, size=128):
     return figure.finish()
 
 
+def two_poses(seed):
+    return np.round([take_pose(2 * seed), take_pose(2 * seed + 1)], 4)
+
+
 def draw_pngs(what, seeds):
-    drawn = []
+    files = []
     for seed in seeds:
-        if what == "clothes":
-            poses = [take_pose(seed, behind=False)]  # what is on the front is to be seen
-            pictures = [draw_person(seed, *poses), draw_garment(seed)]
-        else:
-            poses = np.round([take_pose(2 * seed), take_pose(2 * seed + 1)], 4).tolist()
-            pictures = [draw_person(seed, pose) for pose in poses]
-        png = io.BytesIO()
-        Image.fromarray(np.hstack(pictures)).save(png, "PNG")
-        drawn.append((f"{seed:06d}.png", png.getvalue(), poses))
-    return drawn
-
-
-def draw_pairs(path, count, what):
-    drawn, poses = map_in_processes(partial(draw_pngs, what), range(1, count + 1), chunk=8), {}
-    bar = tqdm(desc=f"drawing {what}", total=count, disable=None)
-    with bar, atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
-        for pairs in drawn:
-            for name, png, poses[name] in pairs:
-                # A ZipInfo is dated 1980 unless told otherwise: the same code, the same bytes.
-                archive.writestr(zipfile.ZipInfo(name), png)
-            bar.update(len(pairs))
-        if what == "poses":
-            archive.writestr(zipfile.ZipInfo("poses.json"), json.dumps(poses))
+        # What is on the front of clothes is to be seen.
+        poses = two_poses(seed) if what == "poses" else [take_pose(seed, behind=False)]
+        people, png = [draw_person(seed, pose) for pose in poses], io.BytesIO()
+        pair = people if what == "poses" else [*people, draw_garment(seed)]
+        Image.fromarray(np.hstack(pair)).save(png, "PNG")
+        files.append((f"{seed:06d}.png", png.getvalue()))
+    return files
 
 
 def draw_clothes(path, count=4000):
-    """Write pairs 1 to count (at most 999,999) as 000001.png ... into the zip file `path`: a person
-    at the left, the top or dress alone at the right, 256 x 128 pixels.
+    """Write people 1 to count (at most 999,999), each beside the top or dress that they wear, as
+    000001.png ... of 256 x 128 pixels into the zip file `path`.
 
     All cores draw. Raises RunError where the file cannot be written.
     """
-    draw_pairs(path, count, "clothes")
+    write_drawings(path, count, partial(draw_pngs, "clothes"), "clothes")
 
 
 def draw_poses(path, count=4000):
-    """Write pairs 1 to count (at most 999,999) as 000001.png ... into the zip file `path`: a person
-    in two poses, 256 x 128 pixels. Its poses.json has, for each name, both as take_pose gives them.
-
-    All cores draw. Raises RunError where the file cannot be written.
+    """Write people 1 to count (at most 999,999), each in two poses side by side, as draw_clothes
+    does. For each file's name, poses.json in the zip has both as take_pose gives them.
     """
-    draw_pairs(path, count, "poses")
+    poses = {f"{seed:06d}.png": two_poses(seed).tolist() for seed in range(1, count + 1)}
+    told = "poses.json", json.dumps(poses)
+    write_drawings(path, count, partial(draw_pngs, "poses"), "poses", told)
