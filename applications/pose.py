@@ -45,7 +45,7 @@ from applications.common import (
 from applications.nets import UNet, patch_discriminator
 from common_tools import RunError, choose_device, run_as_script, set_seed
 from dcgan import initialize_weights
-from drawings.people import JOINTS, take_pose
+from drawings.poses import JOINTS, take_pose
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import to_images
 from machinery.constants import Below1, Count, Free, Place, Rate, Seed, check_config, check_ranges

@@ -15,7 +15,8 @@ from PIL import Image
 
 from applications import common, pixeldtgan, pose
 from common_tools import run_as_script
-from drawings.people import draw_garment, draw_person, take_pose
+from drawings.people import draw_garment, draw_person
+from drawings.poses import take_pose
 from machinery.checkpoints import save_checkpoint
 from machinery.constants import saved_config
 from machinery.figures import ssim
@@ -183,7 +184,8 @@ def test_the_released_weights_show_garments():
     assert released.stat().st_size < 2.1e6
     config = pixeldtgan.Use(input="", out_dir="", path_checkpoint=str(released))
     net = common.load_net(config, "pixeldtgan", pixeldtgan.build)
-    given = to_images([np.asarray(draw_person(n, size=64)) for n in seeds])
+    poses = [take_pose(n, behind=False) for n in seeds]
+    given = to_images([np.asarray(draw_person(n, each, 64)) for n, each in zip(seeds, poses)])
     truth = to_images([np.asarray(draw_garment(n, 64)) for n in seeds])
     found = pixeldtgan.figures({"made": common.apply(net, given)}, truth)["made"]
     assert found["first"] >= 60
