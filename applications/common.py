@@ -85,12 +85,15 @@ def open_images(config, device, name="data_dir", nc=3):
     """The images that a constant of config, a TrainConfig, names: all but the last tenth to learn from,
     mirrored at random, as FaceBatches; and that tenth, which is kept apart, uint8 (n, SIDE, SIDE, nc).
 
-    Both are as load_faces has them. Third comes config with the place where they were found. Raises RunError as load_faces does, and
-    for fewer than 10 images.
+    Both are as load_faces has them, for nc 6 pairs A|B of pictures side by side. Third comes config with
+    the place where they were found. Raises RunError as load_faces does, for fewer than 10 images, and
+    where the first of the pairs is none.
     """
     source = find_apart(getattr(config, name), config.resume or config.out_dir, name)
     options = config.max_images, config.skip_bad_images
     images, fingerprint = load_faces(source, config.cache_dir, SIDE, nc, *options, name)
+    if nc == 6:
+        check_pairs(source)
     apart = len(images) // 10
     if not apart:
         raise RunError(
@@ -102,6 +105,27 @@ def open_images(config, device, name="data_dir", nc=3):
         source=source, fingerprint=fingerprint,
     )  # fmt: skip
     return learnt, images[-apart:], replace(config, **{name: os.path.abspath(source)})
+
+
+def image_names(config, count):
+    """The names of the `count` images that load_faces has of config's data_dir."""
+    dataset = CelebADataset(config.data_dir, None)
+    names = dataset.names[: config.max_images or None]
+    if len(names) > count:  # some have been left out
+        names = [name for name in names if dataset.can_read(name)]
+    return names
+
+
+def check_pairs(place):
+    """Raise RunError where the first image of a folder or zip that can be read is no pair."""
+    dataset = CelebADataset(place, None)
+    name = next(filter(dataset.can_read, dataset.names))
+    width, height = dataset.load_image(name).size
+    if width <= height:
+        raise RunError(
+            f"{name} of {place} is {width} x {height} pixels, no pair of pictures side by side; name a "
+            "folder or .zip of pairs."
+        )
 
 
 def read_attributes(path, files):
@@ -195,10 +219,12 @@ def load_net(config, name, build):
     return net.float().eval()
 
 
-def use_on_pictures(config, change):
+def use_on_pictures(config, change, heads=()):
     """Write change(picture) for each picture of config, a UseConfig, and an overview of them all.
 
     change: from a PIL image, RGB of any size, to two: the input as it was used, and the output.
+    heads: PIL images, where change gives an output for each of them: files are numbered then, as a_1.png
+    of a.jpg, and the overview has these pictures above a row of each input and its outputs.
     A file that cannot be read, or for which change raises RunError, is named and passed over.
     Returns the paths of what was written. Raises RunError where out_dir has files in it or cannot be
     written, and where there is no picture left.
@@ -211,24 +237,33 @@ def use_on_pictures(config, change):
         )
     folder = new_folder(config.out_dir)
     paths, tiles, taken = [], [], {OVERVIEW}
+    endings = [f"_{number}.png" for number in range(1, len(heads) + 1)] or [".png"]
     for name in dataset.names:
         try:
-            used, made = change(dataset.load_image(name))
+            used, *made = change(dataset.load_image(name))
         except RunError as error:
             print(f"Passed over {name}: {error}", flush=True)
             continue
-        new = str(Path(name).with_suffix(".png"))
-        if new.lower() in taken:  # of a.jpg and a.png, or one that is named like the overview
-            new = f"{name}.png"
-        taken.add(new.lower())
-        save_picture(made, folder / new)
-        paths.append(folder / new)
+        stem = str(Path(name).with_suffix(""))
+        if taken & {f"{stem}{end}".lower() for end in endings}:
+            stem = name  # of a.jpg and a.png, or one that is named like the overview
+        for end, picture in zip(endings, made, strict=True):
+            taken.add(f"{stem}{end}".lower())
+            save_picture(picture, folder / f"{stem}{end}")
+            paths.append(folder / f"{stem}{end}")
         if len(tiles) < MOST:
-            tiles.append([tile(each) for each in (used, made)])
+            tiles.append([tile(each) for each in (used, *made)])
     if not tiles:
         raise RunError(f"none of the pictures of input {config.input} could be used; name others.")
-    save_picture(above(np.stack(tiles)), folder / OVERVIEW)
-    print(f"{len(paths)} written to {quoted(folder)}; inputs above outputs: {folder / OVERVIEW}")
+    if heads:
+        corner = np.full_like(tiles[0][0], 255)
+        rows = np.stack([[corner, *map(tile, heads)], *tiles])
+        overview = make_grid(to_images(torch.tensor(rows).flatten(0, 1)), rows.shape[1])
+    else:
+        overview = above(np.stack(tiles))
+    save_picture(overview, folder / OVERVIEW)
+    where = "beside" if heads else "above"
+    print(f"{len(paths)} written to {quoted(folder)}; inputs {where} outputs: {folder / OVERVIEW}")
     return [*paths, folder / OVERVIEW]
 
 

@@ -16,7 +16,6 @@ if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silen
 import zlib
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ from applications.common import (
     TrainConfig,
     UseConfig,
     Weight,
+    image_names,
     load_net,
     middle_square,
     new_folder,
@@ -40,7 +40,7 @@ from applications.common import (
     train_or_use,
     use_on_pictures,
 )
-from applications.nets import trained_face_net
+from applications.nets import encoder, trained_face_net
 from common_tools import RunError, choose_device, run_as_script, set_seed
 from dcgan import Discriminator, Generator, initialize_weights
 from drawings import faces
@@ -63,7 +63,7 @@ from machinery.ema import WeightAverage
 from machinery.pictures import make_grid, save_picture, to_pictures
 from machinery.processes import average_gradients, get_rank, map_in_processes
 from machinery.run import Run
-from my_dataset import CELEBA_DIR, DRAWN_FACES, CelebADataset
+from my_dataset import CELEBA_DIR, DRAWN_FACES
 
 Words = tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]]  # of each --set
 NINE = "Black_Hair,Blond_Hair,Brown_Hair,Gray_Hair,Eyeglasses,Bangs,Smiling,Male,Young"
@@ -148,20 +148,6 @@ class IcGAN(nn.Module):
     def draw(self, noise, attributes):
         """Noise (N, nz) and attributes (N, k) -> images (N, 3, 64, 64) in [-1, 1]."""
         return self.generator(join(noise, attributes))
-
-
-def encoder(widths, count, dropout=0.0):
-    """Images (N, 3, H, H) -> `count` numbers of each, (N, count); a stage halves H, the last to 4.
-
-    Its norm looks at each image by itself, so that an image counts the same in any batch.
-    """
-    layers = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
-    for narrow, wide in pairwise(widths):
-        convolution = nn.Conv2d(narrow, wide, 4, 2, 1, bias=False)
-        layers += [convolution, nn.GroupNorm(widths[0], wide), nn.LeakyReLU(0.2)]
-    return nn.Sequential(
-        *layers, nn.Dropout(dropout), nn.Conv2d(widths[-1], count, 4), nn.Flatten()
-    )
 
 
 def join(noise, attributes):
@@ -328,12 +314,8 @@ def open_attributes(config, count):
 
     Raises RunError where the attributes of an image are not known.
     """
-    dataset = CelebADataset(config.data_dir, None)
     names = list(dict.fromkeys(name.strip() for name in config.attributes.split(",")))
-    files = dataset.names[: config.max_images or None]
-    if len(files) > count:  # some have been left out
-        files = [file for file in files if dataset.can_read(file)]
-    source = config.attributes_file
+    files, source = image_names(config, count), config.attributes_file
     if Path(config.data_dir).absolute() == Path(DRAWN_FACES).absolute():
         seeds, source = [int(Path(file).stem) for file in files], DRAWN_FACES
         rows = [row for rows in map_in_processes(drawn_attributes, seeds, chunk=8) for row in rows]

@@ -65,6 +65,20 @@ def patch_discriminator(channels, width, norm):
     return nn.Sequential(*layers, nn.Conv2d(4 * width, 1, 4, 1, 1))
 
 
+def encoder(widths, count, dropout=0.0):
+    """Images (N, 3, H, H) -> `count` numbers of each, (N, count); a stage halves H, the last to 4.
+
+    Its norm looks at each image by itself, so that an image counts the same in any batch.
+    """
+    layers = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
+    for narrow, wide in pairwise(widths):
+        convolution = nn.Conv2d(narrow, wide, 4, 2, 1, bias=False)
+        layers += [convolution, nn.GroupNorm(widths[0], wide), nn.LeakyReLU(0.2)]
+    return nn.Sequential(
+        *layers, nn.Dropout(dropout), nn.Conv2d(widths[-1], count, 4), nn.Flatten()
+    )
+
+
 class Residual(nn.Module):
     """Features (N, width, H, W) plus what two convolutions make of them (He et al. 2016,
     arXiv:1512.03385), each followed by a norm, if there is one: a class such as nn.InstanceNorm2d."""

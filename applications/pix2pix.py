@@ -36,7 +36,7 @@ from applications.common import (
     use_on_pictures,
 )
 from applications.nets import UNet, patch_discriminator
-from common_tools import RunError, choose_device, run_as_script, set_seed
+from common_tools import choose_device, run_as_script, set_seed
 from dcgan import initialize_weights
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import to_images
@@ -55,7 +55,7 @@ from machinery.figures import descriptors, swd
 from machinery.pictures import make_grid, to_pictures
 from machinery.processes import average_gradients
 from machinery.run import Run
-from my_dataset import CELEBA_DIR, CelebADataset
+from my_dataset import CELEBA_DIR
 
 Direction = Annotated[str, one_of({name: name for name in ("sketch", "AtoB", "BtoA")})]
 
@@ -125,18 +125,6 @@ def to_pair(images, direction, strength=4):
     return (first, second) if direction == "AtoB" else (second, first)
 
 
-def check_pairs(place):
-    """Raise RunError where the first image of a folder or zip that can be read is no pair."""
-    dataset = CelebADataset(place, None)
-    name = next(filter(dataset.can_read, dataset.names))
-    width, height = dataset.load_image(name).size
-    if width <= height:
-        raise RunError(
-            f"{name} of {place} is {width} x {height} pixels, no pair of pictures side by "
-            "side; name a folder of pairs, or leave direction at sketch."
-        )
-
-
 def train_step(given, real, net, discriminator, alone, optimizers, config):
     """One iteration: a step of D on pairs, one of the net by D and L1, one of alone by L2 only.
 
@@ -189,8 +177,6 @@ def train(config: Config) -> Path:
     device = choose_device(config.device)
     nc = 3 if config.direction == "sketch" else 6  # of a pair: both at once
     data, kept_apart, config = open_images(config, device, nc=nc)
-    if nc == 6:
-        check_pairs(config.data_dir)
     given, truth = to_pair(to_images(torch.tensor(kept_apart)).to(device), config.direction)
 
     set_seed(config.seed)

@@ -103,6 +103,28 @@ def psnr(pixels, others):
     return float(np.mean(10 * np.log10(255**2 / np.maximum(squares, 255**2 / 1e10))))
 
 
+def ssim(pixels, others, sigma=1.5):
+    """Structural similarity (Wang et al. 2004) around each pixel of pairs of images (N, H, W, C), uint8:
+    (N, H, W), the mean over the channels, 1 where both are the same.
+
+    Around is a Gaussian of 11 x 11 pixels; images are mirrored at the edge.
+    """
+    line = torch.exp(-(torch.arange(-5.0, 6, dtype=torch.float64) ** 2) / (2 * sigma**2))
+    kernel = torch.outer(line, line)[None, None] / line.sum() ** 2
+
+    def around(images):
+        padded = F.pad(images.flatten(0, 1)[:, None], (5, 5, 5, 5), mode="reflect")
+        return F.conv2d(padded, kernel)[:, 0].unflatten(0, images.shape[:2])
+
+    a, b = (torch.tensor(each).permute(0, 3, 1, 2).double() for each in (pixels, others))
+    mean_a, mean_b = around(a), around(b)
+    both = around(a * b) - mean_a * mean_b
+    spread = around(a * a) - mean_a**2 + around(b * b) - mean_b**2
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    means = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    return (means * (2 * both + c2) / (spread + c2)).mean(1).numpy()
+
+
 def nearest(pixels, others):
     """Of each image (n, H, W, C), the one of others (N, H, W, C) with the least squared difference.
 
