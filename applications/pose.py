@@ -356,7 +356,7 @@ def pose_picture(net, picture, poses):
 def stick_figure(pose):
     """A pose (14 x 2) as a drawing, a PIL image: the right side in blue, the left one in red."""
     sheet = Image.new("RGB", (TILE, TILE), "white")
-    for number, limb in enumerate(LIMBS[:11]):
+    for number, limb in enumerate(LIMBS[:13]):
         ends = [(TILE * pose[joint][0], TILE * pose[joint][1]) for joint in limb]
         colour = ("steelblue", "indianred")[number // 2 % 2] if number < 8 else "grey"
         ImageDraw.Draw(sheet).line(ends, colour, 4)
