@@ -81,8 +81,9 @@ class Config(TrainConfig):
 class Use(UseConfig):
     """Show people in other poses: of each picture the middle square, with the whole person in it."""
 
+    out_dir: Place  # a new folder: a PNG for each input and pose, and a picture of them all
     pose: str = ""  # JSON of a pose or a list of poses; empty: poses that people take
-    seed: Seed = 1  # of these
+    seed: Seed = 1  # of the poses that people take
 
 
 METRICS = {
