@@ -80,30 +80,43 @@ def sample(config: Config) -> list[Path]:
     print(f"Drawing on {device} with {path}")
 
     # Noise -> faces -> files
-    def draw(noise):
-        blocks = [generate(generator, block.to(device)).cpu() for block in noise.split(BLOCK)]
-        return torch.cat(blocks)
-
-    blocks = draw_noise(config.num_img, nz, config.seed)
     if config.save_images:
-        written = [save_faces(map(draw, blocks), config.num_img, config.save_images)]
+        blocks = draw_noise(config.num_img, nz, config.seed)
+        faces = (draw(generator, block) for block in blocks)
+        written = [save_faces(faces, config.num_img, config.save_images)]
     else:
         folder = new_folder(config.out_dir, "sample")
-        noise = next(draw_noise(1, nz, config.seed))  # of the first faces
-        written = save_pages(map(draw, blocks), config.num_img, folder)
-        if config.walk is not None:
-            faces = draw(latent_walk(noise[:1], config.walk))
-            written += [folder / "walk.png", folder / "walk.gif"]
-            save_grid(faces[::5], written[-2], per_row=len(faces))
-            save_animation(to_pictures(faces, side=256), written[-1], milliseconds=50)
-        if config.interpolate:
-            faces = draw(latent_loop(noise[:8]))
-            written += [folder / "interpolation.gif"]
-            save_animation(to_pictures(faces, side=256), written[-1], milliseconds=50)
+        written = save_pictures(generator, nz, config, folder)
         if config.show:
             for picture in written:
                 Image.open(picture).show()
     print(*written, sep="\n")
+    return written
+
+
+def draw(generator, noise):
+    """Noise (N, nz, 1, 1) -> images (N, nc, H, W) on the CPU, a block at a time."""
+    device = next(generator.parameters()).device
+    return torch.cat([generate(generator, block.to(device)).cpu() for block in noise.split(BLOCK)])
+
+
+def save_pictures(generator, nz, config, folder):
+    """Draw what config asks for, by its seed, num_img, walk and interpolate, into a folder.
+
+    generator: a net from noise (N, nz, 1, 1) to images (N, nc, H, W) in [-1, 1]. Returns the paths.
+    """
+    blocks = draw_noise(config.num_img, nz, config.seed)
+    noise = next(draw_noise(1, nz, config.seed))  # of the first faces
+    written = save_pages((draw(generator, block) for block in blocks), config.num_img, folder)
+    if config.walk is not None:
+        faces = draw(generator, latent_walk(noise[:1], config.walk))
+        written += [folder / "walk.png", folder / "walk.gif"]
+        save_grid(faces[::5], written[-2], per_row=len(faces))
+        save_animation(to_pictures(faces, side=256), written[-1], milliseconds=50)
+    if config.interpolate:
+        faces = draw(generator, latent_loop(noise[:8]))
+        written += [folder / "interpolation.gif"]
+        save_animation(to_pictures(faces, side=256), written[-1], milliseconds=50)
     return written
 
 

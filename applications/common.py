@@ -81,9 +81,9 @@ def train_or_use(train, train_config, use, use_config):
 # --- images to learn from
 
 
-def open_images(config, device, name="data_dir", nc=3):
+def open_images(config, device, name="data_dir", nc=3, side=SIDE):
     """The images that a constant of config, a TrainConfig, names: all but the last tenth to learn from,
-    mirrored at random, as FaceBatches; and that tenth, which is kept apart, uint8 (n, SIDE, SIDE, nc).
+    mirrored at random, as FaceBatches; and that tenth, which is kept apart, uint8 (n, side, side, nc).
 
     Both are as load_faces has them, for nc 6 pairs A|B of pictures side by side. Third comes config with
     the place where they were found. Raises RunError as load_faces does, for fewer than 10 images, and
@@ -91,7 +91,7 @@ def open_images(config, device, name="data_dir", nc=3):
     """
     source = find_apart(getattr(config, name), config.resume or config.out_dir, name)
     options = config.max_images, config.skip_bad_images
-    images, fingerprint = load_faces(source, config.cache_dir, SIDE, nc, *options, name)
+    images, fingerprint = load_faces(source, config.cache_dir, side, nc, *options, name)
     if nc == 6:
         check_pairs(source)
     apart = len(images) // 10

@@ -26,14 +26,14 @@ def has_bf16(kind):
     return False
 
 
-def fused_adam(net, lr, beta1):
+def fused_adam(net, lr, beta1, beta2=0.999):
     """Adam that updates all weights of a net at once.
 
     Its learning rate is a tensor on the net's device, so that a scheduler which changes it reaches
     a step recorded by CapturedStep.
     """
     device = next(net.parameters()).device
-    options = {"betas": (beta1, 0.999), "fused": True, "capturable": device.type == "cuda"}
+    options = {"betas": (beta1, beta2), "fused": True, "capturable": device.type == "cuda"}
     return torch.optim.Adam(net.parameters(), lr=torch.tensor(lr, device=device), **options)
 
 
