@@ -1,0 +1,69 @@
+"""The command that trains all applications, with trainings that take no time."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from applications import all as everything
+from common_tools import RunError
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """The names and flags of what is trained, each in no time; "fails" is the name that fails."""
+    called, failing = [], {}
+
+    def train_one(name, flags):
+        called.append((name, flags))
+        run = Path(flags[flags.index("--out-dir") + 1], "run1")
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "checkpoint_0_epoch.pkl").touch()
+        if name in failing:
+            return 2
+        Image.new("RGB", (2, 2)).save(run / "epoch_000.png")
+        figures = {"as it is": {"SWD": 9.876}, "<b>": {"SWD": 1, "PSNR": 20}}
+        (run / "figures.json").write_text(json.dumps({"images": 1234, "figures": figures}))
+        return 0
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(everything, "train_one", train_one)
+    return called, failing
+
+
+def test_all_are_trained_in_the_order_of_the_chapter_and_shown(trained, capsys):
+    called, _ = trained
+    page = everything.train_all(everything.Config(device="cpu"))
+    assert " ".join(everything.NAMES) == (
+        "pose cyclegan pixeldtgan srgan progan stackgan context_encoder pix2pix icgan"
+    )
+    assert called == [
+        (name, ["--out-dir", str(Path("log_gan", name)), "--device", "cpu"])
+        for name in everything.NAMES
+    ]
+    text = page.read_text()
+    assert [*everything.NAMES.values()] == re.findall("<h2>(.*)</h2>", text)
+    for picture in re.findall('<img src="(.*)">', text):
+        assert (page.parent / picture).exists()
+    assert text.count("<img") == 9 == text.count("Trained in 0 minutes.")
+    assert text.count("On 1,234 images") == 9
+    assert "<tr><th>as it is<td>9.88<td>\n<tr><th>&lt;b&gt;<td>1.00<td>20.00" in text
+    assert all(
+        (Path(everything.__file__).parent / f"{name}.py").exists() for name in everything.NAMES
+    )
+
+
+def test_what_has_not_ended_goes_on_and_what_has_is_not_trained_again(trained):
+    called, failing = trained
+    failing["srgan"] = True
+    with pytest.raises(RunError, match=r"^SRGAN has not been trained to its end \(exit 2\)"):
+        everything.train_all(everything.Config())
+    assert len(called) == 4
+    page = Path("log_gan/applications.html")
+    assert page.read_text().count("<h2>") == 3
+    failing.clear()
+    everything.train_all(everything.Config())
+    assert called[4][1][:2] == ["--resume", "latest"] and len(called) == 10
+    assert page.read_text().count("<h2>") == 9
