@@ -36,10 +36,14 @@ from machinery.processes import first_on_each_machine
 CELEBA_DIR = "data/img_align_celeba"  # where CelebA is looked for when nothing else is named
 CELEBA_PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 DRAWN_FACES = "data/drawn_faces.zip"
+MANY_FACES = "data/drawn_faces_8000.zip"
 DRAWN_CLOTHES = "data/drawn_clothes.zip"
 DRAWN_POSES = "data/drawn_poses.zip"
 # What is drawn on first use
-DRAWN = {DRAWN_FACES: draw_faces, DRAWN_CLOTHES: draw_clothes, DRAWN_POSES: draw_poses}
+DRAWN = {
+    DRAWN_FACES: draw_faces, MANY_FACES: partial(draw_faces, count=8000),
+    DRAWN_CLOTHES: draw_clothes, DRAWN_POSES: draw_poses,
+}  # fmt: skip
 MAX_FILE = 2**28  # bytes of an image file, unpacked: larger ones are not read into memory
 PACKING = 3  # to be counted up when load_image, resize_and_crop or the packed file changes
 

@@ -62,18 +62,19 @@ class UseConfig:
     device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
 
 
-def train_or_use(train, train_config, use, use_config):
-    """What an application does as a script: use(config) if there is an --input, else train(config)."""
+def train_or_use(train, train_config, use, use_config, given_by="input"):
+    """What an application does as a script: use(config) if there is an --input, or what else it is
+    given by, else train(config)."""
     given = {word.partition("=")[0] for word in sys.argv if word.startswith("--")}
     of_training, of_use = (
         {f"--{field.name}".replace("_", "-") for field in fields(each)}
         for each in (train_config, use_config)
     )
     program = f"python -m applications.{Path(sys.argv[0]).stem}"
-    if "--input" in given:
+    if f"--{given_by}" in given:
         use(tyro.cli(use_config, prog=program))
     elif only := given & (of_use - of_training):
-        raise RunError(f"{min(only)} is for using what has been trained; name an --input, too.")
+        raise RunError(f"{min(only)} is for using what has been trained; add --{given_by}, too.")
     else:
         train_as_told(train, train_config, program=program)
 

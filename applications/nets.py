@@ -104,18 +104,33 @@ def face_net(count):
     return nn.Sequential(*layers, nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, count))
 
 
+def place_net(count, width=32):
+    """Images (N, 3, 64, 64) in [-1, 1] -> `count` numbers of each, (N, count).
+
+    At its end each of 4 x 4 places has weights of its own, so that it soon finds what is small but
+    always at the same place, as glasses in aligned faces are.
+    """
+    widths, layers = [3, width, 2 * width, 4 * width, 8 * width], []
+    for before, after in pairwise(widths):
+        layers += [nn.Conv2d(before, after, 4, 2, 1, bias=False), nn.BatchNorm2d(after)]
+        layers.append(nn.LeakyReLU(0.2))
+    return nn.Sequential(*layers, nn.Dropout(0.2), nn.Conv2d(8 * width, count, 4), nn.Flatten())
+
+
 def to_inputs(pixels):
     return torch.as_tensor(pixels).cpu().permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def trained_face_net(pixels, attributes, path, balanced=False):
+def trained_face_net(pixels, attributes, path, balanced=False, build=face_net):
     """A face_net trained on images, uint8 (N, 64, 64, 3); kept in the file path, for the next time.
+
+    build: another function like face_net, to train what it gives.
 
     balanced: faces with an attribute count as much as those without, so that it sees what is rare,
     too, and takes it for there more often.
     """
     set_seed(1)
-    net = face_net(attributes.shape[1])
+    net = build(attributes.shape[1])
     if Path(path).exists():
         net.load_state_dict(torch.load(path, weights_only=True))
         return net

@@ -31,6 +31,8 @@ DYED = [(226, 112, 150), (92, 138, 196), (104, 166, 140), (146, 104, 178), (204,
 IRIS = [(74, 46, 32), (104, 66, 38), (128, 104, 52), (84, 130, 84), (78, 122, 172), (112, 132, 150)]
 LIPS = [(190, 44, 58), (206, 84, 96), (150, 40, 70), (222, 106, 92)]
 HAIR_NAMES = ["Black_Hair", *["Brown_Hair"] * 4, "Blond_Hair", "Blond_Hair"]  # of HAIR's colors
+HAIR_WORDS = ["black", "brown", "brown", "brown", "red", "blond", "blond"]  # what people call them
+DYED_WORDS = ["pink", "blue", "green", "purple", "red"]
 FRAME = [(36, 32, 36), (98, 58, 36), (150, 44, 48), (190, 150, 80), (52, 76, 110)]
 CLOTH = [(206, 84, 70), (58, 78, 120), (238, 226, 202), (64, 122, 112), (226, 168, 72),
          (52, 50, 60), (150, 98, 138), (120, 156, 190), (150, 160, 96), (232, 150, 140)]
@@ -141,18 +143,21 @@ def imagine(rng):
     tone = dark * (len(SKIN) - 1.01)
     skin = np.array(mix(SKIN[int(tone)], SKIN[int(tone) + 1], tone % 1)) + rng.normal(0, (2, 3, 3))
     number = int(rng.random() ** (1 + 5 * dark) * len(HAIR))
-    hair, hair_name = HAIR[number], HAIR_NAMES[number]
+    hair, hair_name, hair_word = HAIR[number], HAIR_NAMES[number], HAIR_WORDS[number]
     if rng.random() < (age - 0.5) * 2.2:
         hair, hair_name = mix(hair, pick(rng, GREY), rng.uniform(0.6, 1)), "Gray_Hair"
+        hair_word = "grey"
     elif rng.random() < 0.06:
-        hair, hair_name = pick(rng, DYED), ""
+        number = rng.integers(len(DYED))
+        hair, hair_name, hair_word = DYED[number], "", DYED_WORDS[number]
     hair = mix(hair, WHITE, rng.uniform(0, 0.1))
     skin = tuple(int(c) for c in skin.clip(0, 255))
     shade = mix(skin, skin * SHADE, 1)
     style = pick(rng, WOMEN if woman else MEN).split()
     return SimpleNamespace(
-        rng=rng, woman=woman, age=age, skin=skin, shade=shade, line=mix(skin, shade, 1.25),
-        hair=hair, hair_dark=mix(hair, (22, 14, 24), 0.4), hair_name=hair_name,
+        rng=rng, woman=woman, age=age, dark=dark, skin=skin, shade=shade,
+        line=mix(skin, shade, 1.25), hair=hair, hair_dark=mix(hair, (22, 14, 24), 0.4),
+        hair_name=hair_name, hair_word=hair_word,
         style=(style + ["", ""])[:3], side=pick(rng, (-1, 1)), light=rng.uniform(-1, 1),
         beard="" if woman or rng.random() < 0.55 else pick(rng, BEARDS), smile=rng.beta(2.2, 1.4),
         iris=pick(rng, IRIS[:3] if rng.random() < dark * 1.3 else IRIS), eye=rng.uniform(18, 20.5),
@@ -339,10 +344,11 @@ def mouth(sketch, face):
 
 
 def glasses(sketch, face):
-    face.glasses = face.rng.random() <= 0.2
-    if not face.glasses:
+    face.glasses = ""
+    if face.rng.random() > 0.2:
         return
     color, kind = pick(face.rng, FRAME), pick(face.rng, ("round", "square", "sun"))
+    face.glasses = kind
     rx, ry = face.rng.uniform((13, 10), (15.5, 13))
     lens = CIRCLE if kind == "round" else np.sign(CIRCLE) * np.abs(CIRCLE) ** 0.55
     lens = lens * (rx, rx * 0.95 if kind == "round" else ry) + [0, 2]
@@ -450,7 +456,7 @@ def attributes(seed):
     return {
         name: name == hair for name in ("Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
     } | {
-        "Eyeglasses": face.glasses,
+        "Eyeglasses": bool(face.glasses),
         "Bangs": face.style[0] == "fringe",
         "Smiling": face.smile > 0.6,
         "Male": not face.woman,

@@ -138,9 +138,10 @@ def nearest(pixels, others):
 
 
 def print_table(rows):
-    """Print {name: {column: number}} with aligned columns."""
+    """Print {name: {column: number}} with aligned columns; a row may lack some of them."""
     width = max(map(len, rows))
-    columns = list(next(iter(rows.values())))
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     print(" " * width, *(f"{column:>9}" for column in columns))
     for name, figures in rows.items():
-        print(f"{name:{width}}", *(f"{figures[column]:9.2f}" for column in columns))
+        cells = (f"{figures[each]:9.2f}" if each in figures else " " * 9 for each in columns)
+        print(f"{name:{width}}", *cells)

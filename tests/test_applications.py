@@ -977,7 +977,7 @@ icgan.py --input photos --out-dir out --path-checkpoint icgan_hair.pkl --set Bla
 icgan.py --input photos --out-dir out --path-checkpoint icgan.pkl --set Smiling=1 Smiling=0
     set has Smiling=1, Smiling=0: a face cannot be all of that; ask for less.
 icgan.py --data-dir many --set Smiling=1
-    --set is for using what has been trained; name an --input, too.
+    --set is for using what has been trained; add --input, too.
 icgan.py --input noise --out-dir photos --path-checkpoint icgan.pkl
     out_dir photos has files in it already; name a new folder.
 icgan.py --input photos --out-dir out

@@ -401,7 +401,7 @@ pixeldtgan.py --input photos --out-dir out --path-checkpoint pose.pkl
 pose.py --input photos --out-dir out --path-checkpoint pixeldtgan.pkl
     pixeldtgan.pkl is of another net than applications.pose has; name a run or a file of it.
 pose.py --data-dir pairs --pose one.json
-    --pose is for using what has been trained; name an --input, too.
+    --pose is for using what has been trained; add --input, too.
 pose.py --data-dir no_poses
     .../no_poses/poses.json does not tell the poses of the pairs ([Errno 2] No such file or directory: '.../no_poses/poses.json'); it must have, of each file, two lists of 14 joints [x, y], as shares of a picture's sides.
 pose.py --data-dir fewer

@@ -346,7 +346,7 @@ progan.py --input noise --out-dir new --path-checkpoint dcgan.pkl
 progan.py --input noise --out-dir new --path-checkpoint grown.pkl
     grown.pkl is of another net than applications.progan has; name a run or a file of it.
 progan.py --walk 5
-    --walk is for using what has been trained; name an --input, too.
+    --walk is for using what has been trained; add --input, too.
 progan.py --image-size 100
     image_size is 100; it must be 16, 32, 64, 128, 256, 512 or 1024.
 progan.py --data-dir full --image-size=64

@@ -13,7 +13,17 @@ import gan_demo
 import gan_evaluate
 import gan_explore
 import gan_inference
-from applications import context_encoder, cyclegan, icgan, pix2pix, pixeldtgan, pose, progan, srgan
+from applications import (
+    context_encoder,
+    cyclegan,
+    icgan,
+    pix2pix,
+    pixeldtgan,
+    pose,
+    progan,
+    srgan,
+    stackgan,
+)
 from machinery.constants import Range, metadata
 
 READMES = ["README.md", "README.zh-CN.md"]
@@ -21,7 +31,17 @@ DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").iterdir())
 PAGES = [*READMES, *DOCS, "applications/README.md", "applications/README.zh-CN.md"]
 ENGLISH = [page for page in PAGES if not page.endswith(".zh-CN.md")]
 SCRIPTS = [align_faces, gan_demo, gan_inference, gan_evaluate, gan_explore]
-APPLICATIONS = [context_encoder, srgan, pix2pix, cyclegan, icgan, pixeldtgan, pose, progan]
+APPLICATIONS = [
+    context_encoder,
+    srgan,
+    pix2pix,
+    cyclegan,
+    icgan,
+    pixeldtgan,
+    pose,
+    progan,
+    stackgan,
+]
 
 
 def read(name):

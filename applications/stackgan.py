@@ -1,0 +1,559 @@
+"""A picture from a sentence, first small, then larger: StackGAN (Zhang et al. 2017, arXiv:1612.03242).
+
+python -m applications.stackgan                    # train, on drawn faces
+python -m applications.stackgan --data-dir data/img_align_celeba.zip  # or on CelebA
+python -m applications.stackgan --resume latest    # go on with an interrupted run
+python -m applications.stackgan --text "An old woman with long grey hair" --out-dir drawn
+python -m applications.stackgan --help             # every constant below is also a flag
+"""
+
+import signal
+
+if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silence
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import os
+import zlib
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from torch import nn
+
+from applications.common import (
+    SIDE,
+    TrainConfig,
+    Weight,
+    apply,
+    as_pixels,
+    image_names,
+    load_net,
+    new_folder,
+    read_attributes,
+    save_figures,
+    train_or_use,
+)
+from applications.nets import Residual, place_net, trained_face_net
+from common_tools import RunError, choose_device, run_as_script, set_seed
+from dcgan import Generator, initialize_weights
+from drawings.words import (
+    TRAITS,
+    describe,
+    near,
+    some_of,
+    tokens,
+    traits_of_celeba,
+    traits_of_drawn,
+    vocabulary,
+)
+from machinery.acceleration import autocast, fused_adam
+from machinery.batches import FaceBatches, to_images
+from machinery.constants import Below1, Count, Free, Place, Rate, Seed, check_config, check_ranges
+from machinery.diffaugment import augment
+from machinery.ema import WeightAverage
+from machinery.figures import descriptors, swd
+from machinery.pictures import make_grid, save_picture
+from machinery.processes import average_gradients, get_rank, map_in_processes
+from machinery.run import Run
+from my_dataset import DRAWN_FACES, MANY_FACES, find_apart, load_faces
+
+Texts = tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]]  # of each --text
+
+
+@dataclass
+class Config(TrainConfig):
+    """Learn to draw what a sentence says. With --text and --out-dir: draw yours (--text x --help
+    tells more). Every constant can be edited in applications/stackgan.py or given as a flag."""
+
+    data_dir: Free[Place] = MANY_FACES  # folder or .zip of images
+    attributes_file: Free[Place] = "data/list_attr_celeba.txt"  # CelebA's, for other images
+    num_epochs: Free[Count] = 29  # times through all the images but those that are kept apart
+    text_epochs: Count = 8  # of them the first, in which words and images are matched
+    small_epochs: Count = 12  # and the next, in which stage I learns; then stage II does
+    batch_size: Count = 16  # images in one iteration (of each process, under torchrun)
+    meaning: Count = 64  # numbers that a sentence becomes
+    nc: Count = 48  # numbers of them, drawn at random around it, that a picture is made of
+    nz: Count = 32  # length of the noise
+    ngf: Count = 40  # width of stage I
+    width: Count = 80  # and of stage II
+    ndf: Count = 40  # width of the discriminators
+    lr: Rate = 0.0003  # learning rate of Adam, for the stages and the discriminators
+    lr_text: Rate = 0.001  # and for what matches words and images
+    kl: Weight = 0.1  # weight of how far those numbers are from a normal distribution
+    match: Weight = 1.0  # weight of how well a picture matches its words, beside 1 for D
+    ema_decay: Below1 = 0.999  # of the moving average of the nets' weights, which is what is used
+    out_dir: Free[Place] = "log_gan/stackgan"  # each run gets a folder of its own in here
+
+
+@dataclass
+class Use:
+    """Draw what sentences say, in English or Chinese: each becomes a picture of eight faces, those
+    of stage II below those of stage I that they were made of."""
+
+    text: Texts  # a sentence such as "A bald man with sunglasses"; or several
+    out_dir: Place  # a new folder: one PNG for each sentence
+    path_checkpoint: str = ""  # run or file; empty: your newest run, else the released weights
+    seed: Seed = 1  # same seed, same faces
+    device: str = "auto"  # auto (CUDA or Apple's MPS if there is one), cpu, cuda, cuda:1, mps
+
+
+METRICS = {
+    "loss_match": "words and images",
+    "loss_d": "Loss_D",
+    "loss_g": "Loss_G",
+    "loss_said": "does not match",
+    "loss_kl": "KL divergence",
+    "d_right": "D(real, right words)",
+    "d_wrong": "D(real, wrong words)",
+    "d_drawn": "D(drawn)",
+}
+VALUES = [(name, value) for name, values in TRAITS.items() for value in values]
+# Hair whose numbers in TRAITS add up so is never trained on: red curls, black buns, long grey hair,
+# purple pigtails ... Who draws them has understood the words
+HAIR, APART = ("hair", "length", "shape", "style"), (9, 5)
+SMALL, SHOWN = SIDE // 2, 8  # side of stage I's pictures; faces in a picture
+LANGUAGES = "en", "zh"
+PAD = 4  # places without a word behind a sentence, so that its length plays no part
+
+
+class Words(nn.Module):
+    """Sentences as numbers of words, (N, L), -> their meaning, (N, size).
+
+    Convolutions see a word and its neighbours ("long hair", "long beard"), and of all places the
+    strongest counts (Kim 2014, arXiv:1408.5882). The paper's was trained beforehand (Reed et al.
+    2016, arXiv:1605.05395). known: all words; kept with the weights.
+    """
+
+    def __init__(self, known, size, width=96):
+        super().__init__()
+        self.numbers = {word: number for number, word in enumerate(known, 1)}  # 0 is no word
+        letters = list(" ".join(known).encode())
+        self.register_buffer("known", torch.tensor(letters, dtype=torch.uint8))
+        self.embed = nn.Embedding(len(known) + 1, 48, padding_idx=0)
+        first, second = nn.Conv1d(48, width, 3, padding=1), nn.Conv1d(width, width, 3, padding=1)
+        self.layers = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.AdaptiveMaxPool1d(1))
+        self.last = nn.Sequential(nn.Linear(width, size), nn.BatchNorm1d(size, affine=False))
+
+    def read(self, texts):
+        """Texts -> numbers of their words, (N, L). Raises RunError for a word that is not known."""
+        rows = [tokens(text) for text in texts]
+        for word in (word for row in rows for word in row or ["nothing"]):
+            if word not in self.numbers:
+                raise RunError(
+                    f"text has {word}, which these weights do not know; what they know near it: "
+                    f"{', '.join(near(word))}."
+                )
+        rows = [[self.numbers[word] for word in row] for row in rows]
+        length = max(map(len, rows)) + PAD
+        return torch.tensor([row + [0] * (length - len(row)) for row in rows])
+
+    def forward(self, numbers):
+        features = self.layers(self.embed(numbers).transpose(1, 2))
+        return self.last(features.flatten(1))
+
+
+class Augment(nn.Module):
+    """Meanings (N, size) -> numbers around them, (N, nc), drawn from a normal distribution that they
+    decide, and its KL divergence from the standard one: near sentences give near pictures."""
+
+    def __init__(self, size, nc):
+        super().__init__()
+        self.layer = nn.Linear(size, 2 * nc)
+
+    def forward(self, meanings):
+        mean, log_variance = self.layer(meanings).to(meanings.dtype).chunk(2, dim=1)
+        kl = (mean.square() + log_variance.exp() - log_variance - 1).mean() / 2
+        return mean + (log_variance / 2).exp() * torch.randn_like(mean), kl
+
+
+class StageI(nn.Module):
+    """Meanings (N, size) and noise (N, nz) -> images (N, 3, 32, 32) in [-1, 1], and the KL divergence."""
+
+    def __init__(self, size, nc, nz, ngf):
+        super().__init__()
+        self.augment, self.generator = Augment(size, nc), Generator(nz + nc, ngf, 3, SMALL)
+
+    def forward(self, meanings, noise):
+        codes, kl = self.augment(meanings)
+        return self.generator(torch.cat([noise, codes], 1)[..., None, None]), kl
+
+
+class StageII(nn.Module):
+    """Meanings (N, size) and images of stage I -> images (N, 3, 64, 64), and the KL divergence.
+
+    The meaning is joined to what an encoder sees of them, and residual blocks tell what to add to the
+    enlarged images: corrections and detail. (The paper's make the whole image, which takes longer.)
+    """
+
+    def __init__(self, size, nc, width):
+        super().__init__()
+        half, norm = width // 2, nn.BatchNorm2d
+        self.augment = Augment(size, nc)
+        self.encoder = nn.Sequential(
+            *(nn.Conv2d(3, half, 3, padding=1), nn.ReLU()),
+            *(nn.Conv2d(half, width, 4, 2, 1, bias=False), norm(width), nn.ReLU()),
+        )
+        self.decoder = nn.Sequential(
+            *(nn.Conv2d(width + nc, width, 3, padding=1, bias=False), norm(width), nn.ReLU()),
+            *(Residual(width, norm), Residual(width, norm)),
+            *(nn.ConvTranspose2d(width, half, 4, 2, 1, bias=False), norm(half), nn.ReLU()),
+            *(nn.ConvTranspose2d(half, half // 2, 4, 2, 1, bias=False), norm(half // 2), nn.ReLU()),
+            nn.Conv2d(half // 2, 3, 3, padding=1),
+        )
+        nn.init.zeros_(self.decoder[-1].weight)
+
+    def forward(self, meanings, small):
+        codes, kl = self.augment(meanings)
+        return enlarged(small) + self.decoder(join(self.encoder(small), codes)), kl
+
+
+def enlarged(small):
+    """Images of stage I (N, 3, 32, 32), twice as large."""
+    return F.interpolate(small, scale_factor=2, mode="bilinear")
+
+
+def join(features, codes):
+    """Features (N, C, H, W) with the same codes (N, D) at every place: (N, C + D, H, W)."""
+    height, width = features.shape[2:]
+    return torch.cat([features, codes[..., None, None].expand(-1, -1, height, width)], 1)
+
+
+class StackGAN(nn.Module):
+    """The nets that are used: words, stage I and stage II."""
+
+    def __init__(self, known, size, nc, nz, ngf, width):
+        super().__init__()
+        self.words, self.nz = Words(known, size), nz
+        self.first, self.second = StageI(size, nc, nz, ngf), StageII(size, nc, width)
+        initialize_weights(self.first.generator)
+
+    def forward(self, meanings):
+        """Meanings (N, size) -> pictures of both stages, (N, 3, 32, 32) and (N, 3, 64, 64)."""
+        noise = torch.randn(len(meanings), self.nz, device=meanings.device)
+        small, _ = self.first(meanings, noise)
+        return small, self.second(meanings, small)[0]
+
+    @torch.no_grad()
+    def draw(self, meanings):
+        """What forward gives, in blocks that need little memory."""
+        return [torch.cat(each) for each in zip(*map(self, meanings.split(100)))]
+
+
+class Judge(nn.Module):
+    """Whether an image is real and a sentence its own: features(images) and meanings -> logits (N,)."""
+
+    def __init__(self, side, size, ndf):
+        super().__init__()
+        widths = [ndf * min(2**stage, 8) for stage in range((side // 4).bit_length() - 1)]
+        layers = [nn.Conv2d(3, ndf, 4, 2, 1), nn.LeakyReLU(0.2)]
+        for narrow, wide in pairwise(widths):
+            convolution = nn.Conv2d(narrow, wide, 4, 2, 1, bias=False)
+            layers += [convolution, nn.BatchNorm2d(wide), nn.LeakyReLU(0.2)]
+        self.layers, wide = nn.Sequential(*layers), widths[-1]
+        self.compress = nn.Linear(size, size)
+        both = nn.Conv2d(wide + size, wide, 1), nn.LeakyReLU(0.2), nn.Conv2d(wide, 1, 4)
+        self.both = nn.Sequential(*both)
+
+    def features(self, images):
+        return self.layers(augment(images, "shift"))
+
+    def forward(self, features, meanings):
+        return self.both(join(features, self.compress(meanings))).flatten().to(meanings.dtype)
+
+
+# --- learning
+
+
+def kept_apart(traits):
+    """Whether a face of these traits is never trained on, for its hair."""
+    numbers = [TRAITS[name].index(traits[name]) for name in HAIR if name in traits]
+    return "hair" in traits and len(numbers) > 1 and sum(numbers) % APART[0] == APART[1]
+
+
+def open_faces(config, device):
+    """The faces of config: those to learn from, as FaceBatches, whose labels are their places in the
+    list of traits that is second; third and fourth those kept apart, uint8 (n, 64, 64, 3), and their
+    traits; last config with the place where they were found.
+
+    Raises RunError as load_faces does, where traits are not known, and where no face is kept apart.
+    """
+    source = find_apart(config.data_dir, config.out_dir)
+    options = config.max_images, config.skip_bad_images
+    images, fingerprint = load_faces(source, config.cache_dir, SIDE, 3, *options)
+    config = replace(config, data_dir=os.path.abspath(source))
+    traits = open_traits(config, len(images))
+    apart = np.array([kept_apart(each) for each in traits])
+    if not apart.any():
+        raise RunError(
+            f"of {source} no face has hair that is kept apart (long grey hair, black buns, and others "
+            "that HAIR in applications/stackgan.py tells); add more faces."
+        )
+    data = FaceBatches(
+        images[~apart], config.batch_size, config.seed, device, horizontal_flip=True,
+        source=source, fingerprint=zlib.crc32(repr(traits).encode(), fingerprint),
+    )  # fmt: skip
+    data.labels = torch.arange(len(data.images))
+    learnt, others = (
+        [each for each, is_apart in zip(traits, apart) if is_apart == which]
+        for which in (False, True)
+    )
+    return data, learnt, images[apart], others, config
+
+
+def open_traits(config, count):
+    """The traits of each of config's images. Raises RunError where they are not known."""
+    files = image_names(config, count)
+    if Path(config.data_dir).absolute() in map(Path.absolute, map(Path, (DRAWN_FACES, MANY_FACES))):
+        seeds = [int(Path(file).stem) for file in files]
+        return [
+            traits for some in map_in_processes(drawn_traits, seeds, chunk=8) for traits in some
+        ]
+    names, values = read_attributes(config.attributes_file, files)
+    return [traits_of_celeba(dict(zip(names, row))) for row in values]
+
+
+def drawn_traits(seeds):
+    return [traits_of_drawn(seed) for seed in seeds]
+
+
+def sentences(words, traits, short):
+    """A sentence about some traits of each face; or four short ones, which tell apart what is hard to
+    see, such as the form of glasses: the numbers of their words (M, L), and which faces they fit,
+    bool (N, M)."""
+    rng = np.random.default_rng(np.random.randint(2**31))
+    options = {"most": 2, "evenly": True} if short else {}
+    named = [some_of(face, rng, **options) for _ in range(4 if short else 1) for face in traits]
+    texts = [describe(said, rng, LANGUAGES[rng.integers(2)]) for said in named]
+    fits = [[said.items() <= face.items() for said in named] for face in traits]
+    return words.read(texts), torch.tensor(fits)
+
+
+def matched(matcher, images, meanings):
+    """Logits of whether images (N, 3, H, H) are what is meant, (N, M), by meanings (M, size)."""
+    large = images if images.shape[2] == SIDE else enlarged(images)
+    seen = matcher["images"](augment(large, "shift"))
+    return seen @ meanings.T / meanings.shape[1] ** 0.5
+
+
+def match_step(real, numbers, fits, matcher, optimizer, config):
+    """One iteration of the matching: of each sentence and each image, does it fit?
+
+    A loss of pairs (Zhai et al. 2023, arXiv:2303.15343), of which all that fit count, not the image
+    that a sentence was made of alone. real: (N, 3, 64, 64); numbers, fits: as of sentences().
+    Returns the METRICS, on the device.
+    """
+    images = torch.cat([real[::2], enlarged(F.avg_pool2d(real[1::2], 2))])  # as of both stages
+    fits = torch.cat([fits[::2], fits[1::2]]).to(real.dtype)
+    with autocast(real.device, config.bf16):
+        logits = matched(matcher, images, matcher["words"](numbers)).to(real.dtype)
+    rare = (1 - fits).sum(0) / fits.sum(0)  # what few images show counts as much
+    loss = F.binary_cross_entropy_with_logits(logits, fits, pos_weight=rare)
+    optimizer.zero_grad()
+    loss.backward()
+    average_gradients(matcher)
+    optimizer.step()
+    return torch.stack([loss, *torch.zeros(len(METRICS) - 1, device=real.device)]).detach()
+
+
+def train_step(real, meanings, wrong, net, judges, matcher, optimizers, config, second):
+    """One iteration of a stage: a step of its D, then one of the stage through the new D.
+
+    real: (N, 3, 64, 64) in [-1, 1]; meanings, wrong: of sentences that fit them and that do not, (N,
+    size); optimizers: of net and judges; second: whether stage II learns. Returns the METRICS, on
+    the device.
+    """
+    half, (optimizer_g, optimizer_d) = autocast(real.device, config.bf16), optimizers
+    stage, judge = (net.second, judges[1]) if second else (net.first, judges[0])
+    given = torch.randn(len(real), net.nz, device=real.device, dtype=real.dtype)
+    if second:
+        with half, torch.no_grad():
+            given, _ = net.first(meanings, given)
+    else:
+        real = F.avg_pool2d(real, 2)
+
+    # (1) D: real with its words, real with others, drawn
+    with half:
+        drawn, kl = stage(meanings, given)
+        features = judge.features(real)
+        right, other = judge(features, meanings), judge(features, wrong)
+        fake = judge(judge.features(drawn.detach()), meanings)
+    loss_d = F.softplus(-right).mean() + (F.softplus(other) + F.softplus(fake)).mean() / 2
+    optimizer_d.zero_grad()
+    loss_d.backward()
+    average_gradients(judge)
+    optimizer_d.step()
+
+    # (2) The stage: D takes what it draws for real and for what was said; and so does the matching,
+    # which the paper does without (Xu et al. 2018, arXiv:1711.10485)
+    with half:
+        loss_g = F.softplus(-judge(judge.features(drawn), meanings)).mean()
+        said = F.softplus(-matched(matcher, drawn, meanings).diagonal().to(real.dtype)).mean()
+    total = loss_g + config.match * said + config.kl * kl
+    optimizer_g.zero_grad()
+    total.backward(inputs=list(stage.parameters()))
+    average_gradients(stage)
+    optimizer_g.step()
+    judged = (each.sigmoid().mean() for each in (right, other, fake))
+    return torch.stack([torch.zeros_like(kl), loss_d, loss_g, said, kl, *judged]).detach()
+
+
+def train(config: Config) -> Path:
+    """Train as config says, or go on with the run folder config.resume. Returns the run's folder.
+
+    Raises RunError, with a sentence for the user, for bad input and for what stops a Run.
+    """
+    check_config(config)
+    device = choose_device(config.device)
+    data, traits, pixels, traits_apart, config = open_faces(config, device)
+    # Every other face that is kept apart is for the classifier of the figures: it must know such hair
+    spare, pixels = pixels[1::2], pixels[::2]
+    traits_spare, traits_apart = traits_apart[1::2], traits_apart[::2]
+    truth = to_images(torch.tensor(pixels)).to(device)
+
+    set_seed(config.seed)
+    net = StackGAN(vocabulary(), config.meaning, config.nc, config.nz, config.ngf, config.width)
+    matcher = nn.ModuleDict({"words": net.words, "images": place_net(config.meaning)})
+    judges = nn.ModuleList([Judge(side, config.meaning, config.ndf) for side in (SMALL, SIDE)])
+    initialize_weights(judges)
+    for each in (net, matcher, judges):
+        each.to(device, memory_format=torch.channels_last)
+    optimizers = [fused_adam(each, config.lr, beta1=0.5) for each in (net, judges)]
+    optimizer_m = fused_adam(matcher, config.lr_text, beta1=0.9)
+    average = WeightAverage(net, config.ema_decay)
+    parts = {"g_model": net, "d_model": judges, "m_model": matcher, "g_ema_model": average.net}
+    parts |= dict(zip(["g_optimizer", "d_optimizer", "m_optimizer"], [*optimizers, optimizer_m]))
+    rng = np.random.default_rng(config.seed)
+    named = [some_of(each, rng, always={*HAIR} & {*each}) for each in traits_apart]
+    texts = [describe(each, rng, LANGUAGES[place % 2]) for place, each in enumerate(named)]
+    numbers_apart = net.words.read(texts).to(device)
+
+    with Run(config, parts, METRICS, data) as run:
+        run.save_picture("real.png", lambda: make_grid(to_images(torch.tensor(data.images[:64]))))
+        for epoch in run.epochs():
+            matching, begun = epoch < config.text_epochs, config.text_epochs
+            if second := epoch >= begun + config.small_epochs:
+                begun += config.small_epochs
+            net.train()
+            matcher.train(matching)  # and the words, which both have
+            if not matching:  # from here on they stay as they are
+                average.net.words.load_state_dict(net.words.state_dict())
+            if second:  # and from here on stage I stays as its average is
+                net.first.load_state_dict(average.net.first.state_dict())
+                net.first.eval()
+            for real, places in run.batches():
+                faces = [traits[place] for place in places.tolist()]
+                numbers, fits = sentences(net.words, faces, short=matching)
+                numbers, fits = numbers.to(device), fits.to(device)
+                if matching:
+                    run.count(match_step(real, numbers, fits, matcher, optimizer_m, config))
+                    continue
+                with torch.no_grad():
+                    meanings = net.words(numbers)
+                others = (torch.rand(fits.shape, device=device) + ~fits).argmax(1)  # do not fit
+                nets = net, judges, matcher, optimizers
+                average.set_share(run.step - begun * len(data))  # of this stage, from its beginning
+                run.count(train_step(real, meanings, meanings[others], *nets, config, second))
+                average.update(net)
+            with torch.no_grad():
+                meanings = net.words.eval()(numbers_apart)
+            if not matching:
+                some = torch.randint(len(meanings), (8, 64), device=device)
+                average.count_statistics(meanings[each] for each in some)
+            run.end_epoch(partial(picture_of, average.net, truth[:SHOWN], meanings[:SHOWN]))
+    if get_rank() == 0:
+        print("Training the classifier that the figures need; --resume does it again.", flush=True)
+    seen, told = np.concatenate([data.images, spare]), has(traits + traits_spare)
+    classifier = trained_face_net(seen, told, run.folder / "classifier.pt", build=place_net)
+    set_seed(config.seed)
+    small, large = average.net.eval().draw(meanings)
+    others = to_images(torch.tensor(data.images[: len(truth)]))
+    pictures = {"others": others, "real": truth, "stage I": enlarged(small), "stage II": large}
+    rows = figures(classifier, pictures, has(named), has(traits_apart))
+    save_figures(run.folder, rows, len(truth))
+    return run.folder
+
+
+def picture_of(net, truth, meanings):
+    """The picture of an epoch: faces, and what the stages draw of sentences about them."""
+    small, large = net.eval().draw(meanings)
+    return make_grid(torch.cat([truth, enlarged(small), large]), len(truth))
+
+
+def has(traits):
+    """Of each face, bool (N, values), which of all values in TRAITS it has."""
+    return np.array([[each.get(name) == value for name, value in VALUES] for each in traits])
+
+
+def figures(classifier, pictures, named, traits):
+    """Of each trait, in percent, how often a classifier that had no part in this sees it where a
+    sentence names it, in {name: images} of these sentences; and SWD of these images to the real ones.
+
+    right: how often it tells the values of that trait right, on the real ones. pictures: (N, 3, 64,
+    64) each; named, traits: bool (N, values), what the sentences name and the real ones have.
+    """
+    seen = {name: apply(classifier, images.cpu()).numpy() > 0 for name, images in pictures.items()}
+    rows, names = {}, np.array([name for name, _ in VALUES])
+    for name in [*TRAITS, "all"]:
+        part = (names == name) | (name == "all")
+        known = traits[:, part].any(1)
+        shares = {"right": (seen["real"] == traits)[known][:, part]}
+        shares |= {source: each[:, part][named[:, part]] for source, each in seen.items()}
+        rows[name] = {each: 100 * float(hits.mean()) for each, hits in shares.items() if hits.size}
+    wanted = descriptors(as_pixels(pictures["real"]))
+    for source, images in pictures.items():
+        for side, distance in swd(descriptors(as_pixels(images)), wanted).items():
+            rows.setdefault(f"SWD {side}", {})[source] = distance
+    return rows
+
+
+# --- using it
+
+
+def use(config: Use) -> list[Path]:
+    """Draw what each text of config says; returns the paths of what was written.
+
+    Raises RunError, with a sentence for the user, for bad input.
+    """
+    check_ranges(config)
+    device = choose_device(config.device)
+    net = load_net(config, "stackgan", build).to(device)
+    texts = [text for each in config.text for text in ([each] if isinstance(each, str) else each)]
+    numbers = net.words.read(texts).to(device)
+    folder, paths = new_folder(config.out_dir), []
+    for place, text in enumerate(texts, 1):
+        set_seed(config.seed)
+        with torch.no_grad():
+            meaning = net.words(numbers[place - 1 : place])
+        small, large = net.draw(meaning.expand(SHOWN, -1))
+        paths.append(folder / f"{place}.png")
+        save_picture(
+            make_grid(torch.cat([F.interpolate(small, size=SIDE), large]), SHOWN), paths[-1]
+        )
+        print(f"{paths[-1]}: {text}")
+    return paths
+
+
+def build(weights):
+    """The net of a state dict."""
+    known = bytes(weights["words.known"].tolist()).decode().split()
+    nc, size = (
+        length // 2 if axis == 0 else length
+        for axis, length in enumerate(weights["first.augment.layer.weight"].shape)
+    )
+    wide = weights["first.generator.main.0.weight"].shape[0]
+    ngf = weights["first.generator.main.9.weight"].shape[0]
+    width = weights["second.encoder.2.weight"].shape[0]
+    return StackGAN(known, size, nc, wide - nc, ngf, width)
+
+
+def main():
+    train_or_use(train, Config, use, Use, given_by="text")
+
+
+if __name__ == "__main__":
+    run_as_script(main)
