@@ -16,7 +16,7 @@ from pathlib import Path
 import tyro
 
 from common_tools import RunError, run_as_script
-from machinery.checkpoints import trained_runs
+from machinery.checkpoints import checkpoint_paths, trained_runs
 from machinery.console import quoted
 from machinery.constants import Place, check_ranges
 from machinery.files import atomic_write, numbered
@@ -47,7 +47,7 @@ def train_all(config: Config) -> Path:
     for number, name in enumerate(NAMES, 1):
         folder = Path(config.out_dir) / name
         run = next(trained_runs(folder), None)
-        if run and (run / FIGURES).exists():
+        if run and has_ended(run):
             print(f"{NAMES[name]} ({number} of {len(NAMES)}) has been trained: {run}", flush=True)
             continue
         print(f"Training {NAMES[name]} ({number} of {len(NAMES)})", flush=True)
@@ -67,10 +67,23 @@ def train_all(config: Config) -> Path:
     return page
 
 
+def has_ended(run):
+    """Whether a run has measured its figures, and has not gone on since then."""
+    figures = run / FIGURES
+    return figures.exists() and figures.stat().st_mtime >= checkpoint_paths(run)[-1].stat().st_mtime
+
+
 def train_one(name, flags):
-    """Train an application in a process of its own, from where this one was started."""
-    command = [sys.executable, "-m", f"applications.{name}", *flags]
-    return subprocess.run(command, check=False).returncode
+    """Train an application in a process of its own, from where this one was started. Returns its exit
+    code; stopped meanwhile, it waits until that process has saved what it has learnt."""
+    process = subprocess.Popen([sys.executable, "-m", f"applications.{name}", *flags])
+    try:
+        return process.wait()
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit):  # while Ctrl-C comes to both of them
+            process.terminate()
+        process.wait()
+        raise
 
 
 def write_page(page, minutes):
@@ -83,7 +96,7 @@ def write_page(page, minutes):
                  "td,th{padding:.2em 1em;text-align:right}th:first-child{text-align:left}</style>")  # fmt: skip
     for name, title in NAMES.items():
         run = next(trained_runs(page.parent / name), None)
-        if not run or not (run / FIGURES).exists():
+        if not run or not has_ended(run):
             continue
         source = Path(__file__).with_name(f"{name}.py").read_text("utf-8")
         words = ast.get_docstring(ast.parse(source)).split("\n\n")[0]

@@ -259,8 +259,10 @@ def read_poses(source, files):
     try:
         known = json.loads(path.read_bytes())
         return torch.stack([to_poses(known[file], 2) for file in files])
-    except (OSError, ValueError, TypeError, LookupError, RuntimeError, BadZipFile) as error:
+    except (OSError, ValueError, TypeError, LookupError, ArithmeticError, BadZipFile) as error:
         reason = f"nothing of {error}" if isinstance(error, KeyError) else error
+        if isinstance(error, FileNotFoundError):
+            reason = "there is no such file"
         raise RunError(
             f"{path} does not tell the poses of the pairs ({reason}); it must have, of each file, two "
             f"lists of {len(JOINTS)} joints [x, y], as shares of a picture's sides."
@@ -272,6 +274,8 @@ def to_poses(value, count=None):
     poses = np.array(value, np.float32)
     if poses.ndim != 3 or poses.shape[1:] != (len(JOINTS), 2) or count not in (None, len(poses)):
         raise ValueError(f"lists of {' x '.join(map(str, poses.shape)) or 'no'} numbers")
+    if np.isnan(poses).any():
+        raise ValueError("a joint that is no number, such as null")
     if not (np.abs(poses - 0.5) < 1.5).all():
         raise ValueError("joints far outside the picture")
     return torch.tensor(poses)
@@ -323,7 +327,7 @@ def use(config: Use) -> list[Path]:
     if config.pose:
         poses = open_poses(config.pose)
     else:
-        poses = to_poses([take_pose(config.seed + number) for number in range(TAKEN)])
+        poses = to_poses([take_pose(TAKEN * config.seed + number) for number in range(TAKEN)])
     heads = [stick_figure(pose) for pose in poses.tolist()]
     poses = poses.to(device)
     return use_on_pictures(config, lambda picture: pose_picture(net, picture, poses), heads)
@@ -340,7 +344,7 @@ def open_poses(path):
     try:
         value = json.loads(Path(path).read_bytes())
         return to_poses([value] if np.ndim(value) == 2 else value)
-    except (OSError, ValueError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise RunError(
             f"pose {path} has no poses in it ({error}); it must be a list of {len(JOINTS)} joints [x, y], "
             "as shares of the picture's sides, or a list of such lists."

@@ -1,10 +1,16 @@
 """The command that trains all applications, with trainings that take no time."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from PIL import Image
 
 from applications import all as everything
@@ -53,6 +59,41 @@ def test_all_are_trained_in_the_order_of_the_chapter_and_shown(trained, capsys):
     assert all(
         (Path(everything.__file__).parent / f"{name}.py").exists() for name in everything.NAMES
     )
+
+
+def test_a_run_that_went_on_after_its_figures_has_not_ended(trained):
+    called, _ = trained
+    everything.train_all(everything.Config())
+    figures = Path("log_gan/pose/run1/figures.json")
+    os.utime(figures, (0, 0))
+    everything.train_all(everything.Config())
+    assert len(called) == 10 and called[9][1][:2] == ["--resume", "latest"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_it_waits_until_the_training_has_saved(tmp_path, number):
+    """Ctrl-C comes to both processes, SIGTERM to the one that is named."""
+    (tmp_path / "applications").mkdir()
+    (tmp_path / "applications/pose.py").write_text(
+        "import signal, sys, time\n"
+        "def save(*_):\n"
+        "    time.sleep(1), open('saved', 'w'), sys.exit(130)\n"
+        "for each in (signal.SIGINT, signal.SIGTERM):\n"
+        "    signal.signal(each, save)\n"
+        "open('begun', 'w'), time.sleep(60)\n"
+    )
+    command = f"import sys; sys.path.append({str(ROOT)!r}); from applications import all as a; "
+    command += "a.run_as_script(lambda: a.train_one('pose', []))"
+    (tmp_path / "main.py").write_text(command)
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "main.py"], cwd=tmp_path, start_new_session=True
+    )
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.1)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.terminate()
+    assert process.wait(timeout=30) == 128 + number
+    assert (tmp_path / "saved").exists()
 
 
 def test_what_has_not_ended_goes_on_and_what_has_is_not_trained_again(trained):

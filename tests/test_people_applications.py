@@ -403,19 +403,23 @@ pose.py --input photos --out-dir out --path-checkpoint pixeldtgan.pkl
 pose.py --data-dir pairs --pose one.json
     --pose is for using what has been trained; add --input, too.
 pose.py --data-dir no_poses
-    .../no_poses/poses.json does not tell the poses of the pairs ([Errno 2] No such file or directory: '.../no_poses/poses.json'); it must have, of each file, two lists of 14 joints [x, y], as shares of a picture's sides.
+    .../no_poses/poses.json does not tell the poses of the pairs (there is no such file); it must have, of each file, two lists of 14 joints [x, y], as shares of a picture's sides.
 pose.py --data-dir fewer
     .../fewer/poses.json does not tell the poses of the pairs (nothing of '009.png'); it must have, of each file, ...
 pose.py --data-dir in_pixels
     .../in_pixels/poses.json does not tell the poses of the pairs (joints far outside the picture); it must have, of each file, ...
 pose.py --data-dir no_poses.zip
-    .../no_poses.zip/poses.json does not tell the poses of the pairs (...); it must have, of each file, ...
+    .../no_poses.zip/poses.json does not tell the poses of the pairs (there is no such file); it must have, of each file, ...
 pose.py --input photos --out-dir out --pose missing.json
     pose missing.json has no poses in it ([Errno 2] No such file or directory: 'missing.json'); it must be a list of 14 joints [x, y], as shares of the picture's sides, or a list of such lists.
 pose.py --input photos --out-dir out --pose notes.txt
     pose notes.txt has no poses in it (Expecting value: line 1 column 1 (char 0)); it must be a list of ...
 pose.py --input photos --out-dir out --pose thirteen.json
     pose thirteen.json has no poses in it (lists of 1 x 13 x 2 numbers); it must be a list of ...
+pose.py --input photos --out-dir out --pose unseen.json
+    pose unseen.json has no poses in it (a joint that is no number, such as null); it must be a list of ...
+pose.py --input photos --out-dir out --pose huge.json
+    pose huge.json has no poses in it (...); it must be a list of ...
 pose.py --input photos --out-dir out --pose ragged.json
     pose ragged.json has no poses in it (...); it must be a list of ...
 pose.py --input photos --out-dir out --pose pairs/poses.json
@@ -446,6 +450,8 @@ def scene(tmp_path_factory):
         "one": first,
         "thirteen": first[:13],
         "ragged": [first, first[:13]],
+        "unseen": [[None, None], *first[1:]],
+        "huge": [[10**400, 0], *first[1:]],
     }.items():
         (folder / f"{name}.json").write_text(json.dumps(value))
     (folder / "notes.txt").write_text("a text")
