@@ -72,7 +72,7 @@ def train_or_use(train, train_config, use, use_config, given_by="input"):
     )
     program = f"python -m applications.{Path(sys.argv[0]).stem}"
     if f"--{given_by}" in given:
-        use(tyro.cli(use_config, prog=program))
+        use(tyro.cli(use_config, prog=f"{program} --{given_by} x"))  # whose --help is of use
     elif only := given & (of_use - of_training):
         raise RunError(f"{min(only)} is for using what has been trained; add --{given_by}, too.")
     else:

@@ -16,6 +16,11 @@ from PIL import Image
 from applications import all as everything
 from common_tools import RunError
 
+FAILS = (
+    r"^SRGAN has not been trained to its end \(exit 2"
+    r"\), as it says above; then run this again: it goes on from there.$"
+)
+
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
@@ -49,6 +54,9 @@ def test_all_are_trained_in_the_order_of_the_chapter_and_shown(trained, capsys):
         (name, ["--out-dir", str(Path("log_gan", name)), "--device", "cpu"])
         for name in everything.NAMES
     ]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "Training Pose (1 of 9)" and len(printed) == 10
+    assert printed[9] == f"All nine are shown on {page}; open it in a browser."
     text = page.read_text()
     assert [*everything.NAMES.values()] == re.findall("<h2>(.*)</h2>", text)
     for picture in re.findall('<img src="(.*)">', text):
@@ -61,13 +69,15 @@ def test_all_are_trained_in_the_order_of_the_chapter_and_shown(trained, capsys):
     )
 
 
-def test_a_run_that_went_on_after_its_figures_has_not_ended(trained):
+def test_a_run_that_went_on_after_its_figures_has_not_ended(trained, capsys):
     called, _ = trained
     everything.train_all(everything.Config())
     figures = Path("log_gan/pose/run1/figures.json")
     os.utime(figures, (0, 0))
     everything.train_all(everything.Config())
     assert len(called) == 10 and called[9][1][:2] == ["--resume", "latest"]
+    run = Path("log_gan/icgan/run1")
+    assert f"IcGAN (9 of 9) has been trained: {run}" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -99,7 +109,7 @@ def test_stopped_it_waits_until_the_training_has_saved(tmp_path, number):
 def test_what_has_not_ended_goes_on_and_what_has_is_not_trained_again(trained):
     called, failing = trained
     failing["srgan"] = True
-    with pytest.raises(RunError, match=r"^SRGAN has not been trained to its end \(exit 2\)"):
+    with pytest.raises(RunError, match=FAILS):
         everything.train_all(everything.Config())
     assert len(called) == 4
     page = Path("log_gan/applications.html")

@@ -1103,6 +1103,14 @@ def test_a_note_is_said_on_the_way(scene, monkeypatch, capsys, command, sentence
     assert any(matches(sentence, line) for line in printed.splitlines()), printed
 
 
+def test_a_flag_that_using_lacks_is_explained_by_the_help_of_using(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["icgan.py", "--input", "photo.jpg"])
+    with pytest.raises(SystemExit):
+        icgan.main()
+    printed = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "python -m applications.icgan --input x --help" in printed and "--out-dir" in printed
+
+
 def test_the_tables_have_every_sentence_of_the_applications():
     tables = "".join(path.read_text() for path in ROOT.glob("tests/test_*.py"))
     for script in ROOT.glob("applications/*.py"):
