@@ -251,7 +251,8 @@ def vocabulary():
 
 
 def near(word):
-    """What descriptions have that is like this word; else what they can say in its language."""
+    """Words like this one that are said of faces; else all that can be said in its language."""
     said = SAID["zh" if re.match("[\u4e00-\u9fff]", word) else "en"]
-    values = [text.split("|")[0] for name, text in said.items() if " " in name and "{" not in text]
-    return get_close_matches(word, vocabulary(), 6) or values
+    values = [text.split("|")[0] for name, text in said.items() if name.count(" ") == 1]
+    values = [re.sub("{} ?", "", value) for value in values]
+    return get_close_matches(word, {*tokens("|".join(said.values()))}, 6, 0.7) or values
