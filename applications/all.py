@@ -47,7 +47,7 @@ def train_all(config: Config) -> Path:
     for number, name in enumerate(NAMES, 1):
         folder = Path(config.out_dir) / name
         run = next(trained_runs(folder), None)
-        if run and has_ended(run):
+        if run and figures_of(run):
             print(f"{NAMES[name]} ({number} of {len(NAMES)}) has been trained: {run}", flush=True)
             continue
         print(f"Training {NAMES[name]} ({number} of {len(NAMES)})", flush=True)
@@ -56,8 +56,8 @@ def train_all(config: Config) -> Path:
         code = train_one(name, [*flags, "--out-dir", str(folder), "--device", config.device])
         if code:
             raise RunError(
-                f"{NAMES[name]} has not been trained to its end (exit {code}), as it says above; then "
-                "run this again: it goes on from there."
+                f"{NAMES[name]} has not been trained to its end (exit {code}); mend what it says "
+                "above, and run this again: it goes on from there."
             )
         if not flags:
             minutes[name] = (time.monotonic() - began) / 60
@@ -67,10 +67,14 @@ def train_all(config: Config) -> Path:
     return page
 
 
-def has_ended(run):
-    """Whether a run has measured its figures, and has not gone on since then."""
-    figures = run / FIGURES
-    return figures.exists() and figures.stat().st_mtime >= checkpoint_paths(run)[-1].stat().st_mtime
+def figures_of(run):
+    """What a run has kept as its figures; None if it has not ended, or has gone on since then."""
+    try:
+        kept = json.loads((run / FIGURES).read_text())
+        ended = (run / FIGURES).stat().st_mtime >= checkpoint_paths(run)[-1].stat().st_mtime
+        return kept if ended and kept["figures"] and kept["images"] else None
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
 
 
 def train_one(name, flags):
@@ -96,7 +100,7 @@ def write_page(page, minutes):
                  "td,th{padding:.2em 1em;text-align:right}th:first-child{text-align:left}</style>")  # fmt: skip
     for name, title in NAMES.items():
         run = next(trained_runs(page.parent / name), None)
-        if not run or not has_ended(run):
+        if not run or not (kept := figures_of(run)):
             continue
         source = Path(__file__).with_name(f"{name}.py").read_text("utf-8")
         words = ast.get_docstring(ast.parse(source)).split("\n\n")[0]
@@ -104,7 +108,7 @@ def write_page(page, minutes):
         parts.append(f"<h2>{title}</h2><p>{html.escape(words)}{took}</p>")
         for _, picture in numbered(run, "epoch_", ".png")[-1:]:
             parts.append(f'<img src="{html.escape(picture.relative_to(page.parent).as_posix())}">')
-        parts.append(as_table(json.loads((run / FIGURES).read_text())))
+        parts.append(as_table(kept))
     with atomic_write(page) as file:
         file.write("\n".join(parts).encode())
 

@@ -98,8 +98,7 @@ def open_images(config, device, name="data_dir", nc=3, side=SIDE):
     apart = len(images) // 10
     if not apart:
         raise RunError(
-            f"{source} gives {len(images)} images; a tenth of them is kept apart, so add some until "
-            "they are 10 or more."
+            f"{source} gives {len(images)} images; a tenth of them is kept apart, so use 10 or more."
         )
     learnt = FaceBatches(
         images[:-apart], config.batch_size, config.seed, device, horizontal_flip=True,

@@ -14,6 +14,7 @@ if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silen
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -39,7 +40,16 @@ from common_tools import choose_device, run_as_script, set_seed
 from dcgan import Discriminator, Generator, initialize_weights
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import to_images
-from machinery.constants import Below1, Count, Free, Place, Rate, check_config, check_ranges
+from machinery.constants import (
+    Below1,
+    Count,
+    Free,
+    Place,
+    Range,
+    Rate,
+    check_config,
+    check_ranges,
+)
 from machinery.diffaugment import augment
 from machinery.ema import WeightAverage
 from machinery.figures import descriptors, swd
@@ -47,6 +57,8 @@ from machinery.pictures import make_grid, to_pictures
 from machinery.processes import average_gradients
 from machinery.run import Run
 from my_dataset import DRAWN_CLOTHES
+
+Pairs = Annotated[int, Range("2 or more", lambda count: count >= 2)]  # one's, and another's
 
 
 @dataclass
@@ -56,7 +68,7 @@ class Config(TrainConfig):
 
     data_dir: Free[Place] = DRAWN_CLOTHES  # folder or .zip of pairs person|garment, side by side
     num_epochs: Free[Count] = 60  # times through all the pairs but the tenth that is kept apart
-    batch_size: Count = 32  # pairs in one iteration (of each process, under torchrun)
+    batch_size: Pairs = 32  # pairs in one iteration (of each process, under torchrun)
     nz: Count = 64  # numbers in the bottleneck, through which all must go
     width: Count = 20  # channels of the encoder's first layer
     ngf: Count = 20  # width of the decoder

@@ -199,6 +199,11 @@ def train(config: Config) -> Path:
     Raises RunError, with a sentence for the user, for bad input and for what stops a Run.
     """
     check_config(config)
+    if config.num_epochs <= config.coarse_epochs:
+        raise RunError(
+            f"num_epochs is {config.num_epochs}; it must be more than coarse_epochs "
+            f"({config.coarse_epochs}), for only then stage 2 learns."
+        )
     device = choose_device(config.device)
     data, kept_apart, config = open_images(config, device, nc=6)
     poses = read_poses(config.data_dir, image_names(config, len(data.images) + len(kept_apart)))
@@ -276,7 +281,7 @@ def to_poses(value, count=None):
         raise ValueError(f"lists of {' x '.join(map(str, poses.shape)) or 'no'} numbers")
     if np.isnan(poses).any():
         raise ValueError("a joint that is no number, such as null")
-    if not (np.abs(poses - 0.5) < 1.5).all():
+    if not (np.abs(poses - 0.5) < 0.75).all():
         raise ValueError("joints far outside the picture")
     return torch.tensor(poses)
 

@@ -334,13 +334,16 @@ def train(config: Config) -> Path:
 
 def open_dcgan(config):
     """The generator that `against` names. Raises RunError where it draws no images of image_size."""
-    dcgan = load_generator(*find_checkpoint(config.against))
+    try:
+        dcgan = load_generator(*find_checkpoint(config.against))
+    except RunError as error:
+        raise RunError(f"against cannot be used: {error}") from error
     channels, *_, side = generate(dcgan, torch.zeros(1, nz_of(dcgan), 1, 1))[0].shape
     if (channels, side) != (3, config.image_size):
         raise RunError(
             f"against {config.against} draws {side} x {side} pixels of {channels} channels, not "
-            f"{config.image_size} x {config.image_size} of 3; name another, or a run of gan_demo.py "
-            f"--image-size {config.image_size}."
+            f"{config.image_size} x {config.image_size} of 3; name another, or none by "
+            "--against=."
         )
     return dcgan
 

@@ -18,7 +18,7 @@ from common_tools import RunError
 
 FAILS = (
     r"^SRGAN has not been trained to its end \(exit 2"
-    r"\), as it says above; then run this again: it goes on from there.$"
+    r"\); mend what it says above, and run this again: it goes on from there.$"
 )
 
 
@@ -72,12 +72,14 @@ def test_all_are_trained_in_the_order_of_the_chapter_and_shown(trained, capsys):
 def test_a_run_that_went_on_after_its_figures_has_not_ended(trained, capsys):
     called, _ = trained
     everything.train_all(everything.Config())
-    figures = Path("log_gan/pose/run1/figures.json")
-    os.utime(figures, (0, 0))
+    os.utime("log_gan/pose/run1/figures.json", (0, 0))
+    for name, text in {"srgan": "{", "progan": "[]", "icgan": ""}.items():
+        Path("log_gan", name, "run1/figures.json").write_text(text)
     everything.train_all(everything.Config())
-    assert len(called) == 10 and called[9][1][:2] == ["--resume", "latest"]
-    run = Path("log_gan/icgan/run1")
-    assert f"IcGAN (9 of 9) has been trained: {run}" in capsys.readouterr().out
+    assert [name for name, _ in called[9:]] == ["pose", "srgan", "progan", "icgan"]
+    assert all(flags[:2] == ["--resume", "latest"] for _, flags in called[9:])
+    run = Path("log_gan/pix2pix/run1")
+    assert f"Pix2Pix (8 of 9) has been trained: {run}" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

@@ -961,7 +961,7 @@ context_encoder.py --input= --out-dir out
 pix2pix.py --resume of_icgan
     of_icgan is no run to go on with: its config.json cannot be read (it is of another script, for this one has no attributes).
 context_encoder.py --data-dir few
-    few gives 9 images; a tenth of them is kept apart, so add some until they are 10 or more.
+    few gives 9 images; a tenth of them is kept apart, so use 10 or more.
 context_encoder.py --data-dir many --out-dir many/runs
     out_dir many/runs lies in data_dir many, so the next run would train on the pictures of this one; name another place for one of them.
 context_encoder.py --random-blocks 2
@@ -1003,7 +1003,7 @@ pix2pix.py --data-dir many --direction AtoB
 pix2pix.py --direction up
     direction is up; it must be sketch, AtoB or BtoA.
 cyclegan.py --data-b few
-    few gives 9 images; a tenth of them is kept apart, so add some until they are 10 or more.
+    few gives 9 images; a tenth of them is kept apart, so use 10 or more.
 cyclegan.py --data-a many --data-b photos --out-dir photos/runs
     out_dir photos/runs lies in data_b photos, so the next run would train on the pictures of this one; name another place for one of them.
 cyclegan.py --data-a missing --data-b many

@@ -338,9 +338,9 @@ def test_each_half_is_learnt_with_its_own_pose(pairs, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pose, "train_step", looking_step)
     config = small_config(pose, pairs, tmp_path)
-    config.batch_size, config.num_epochs = 2, 1
+    config.batch_size = 2
     pose.train(config)
-    assert len(seen) == 24 and {*seen} == {0, 1}
+    assert len(seen) == 48 and {*seen} == {0, 1}
 
 
 def test_poses_come_from_a_zip_too(pairs, tmp_path):
@@ -402,6 +402,10 @@ pose.py --input photos --out-dir out --path-checkpoint pixeldtgan.pkl
     pixeldtgan.pkl is of another net than applications.pose has; name a run or a file of it.
 pose.py --data-dir pairs --pose one.json
     --pose is for using what has been trained; add --input, too.
+pose.py --data-dir pairs --num-epochs 1
+    num_epochs is 1; it must be more than coarse_epochs (20), for only then stage 2 learns.
+pixeldtgan.py --data-dir pairs --batch-size 1
+    batch_size is 1; it must be 2 or more.
 pose.py --data-dir no_poses
     .../no_poses/poses.json does not tell the poses of the pairs (there is no such file); it must have, of each file, two lists of 14 joints [x, y], as shares of a picture's sides.
 pose.py --data-dir fewer
@@ -467,7 +471,7 @@ def run_in(folder, monkeypatch, capsys, command):
     """Run a command of the tables; gives its exit code, what it prints, and its errors."""
     script, *flags = command.split()
     if "--input" not in command:
-        flags = ["--width", "4", "--batch-size", "4", "--num-epochs", "1"] + flags
+        flags = ["--width", "4", "--batch-size", "4", "--num-epochs", "21"] + flags
     elif "--path-checkpoint" not in command:
         flags += ["--path-checkpoint", script.replace(".py", ".pkl")]
     monkeypatch.chdir(folder)

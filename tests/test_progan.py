@@ -352,9 +352,9 @@ progan.py --image-size 100
 progan.py --data-dir full --image-size=64
     num_epochs is 4, too few to grow to image_size 64; ask for more, or for a smaller image_size.
 progan.py --data-dir full --against missing.pkl
-    checkpoint missing.pkl does not exist; name a file or a folder.
+    against cannot be used: checkpoint missing.pkl does not exist; name a file or a folder.
 progan.py --data-dir full --against dcgan.pkl
-    against dcgan.pkl draws 32 x 32 pixels of 3 channels, not 16 x 16 of 3; name another, or a run of gan_demo.py --image-size 16.
+    against dcgan.pkl draws 32 x 32 pixels of 3 channels, not 16 x 16 of 3; name another, or none by --against=.
 """
 
 
