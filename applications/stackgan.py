@@ -113,8 +113,8 @@ METRICS = {
     "d_drawn": "D(drawn)",
 }
 VALUES = [(name, value) for name, values in TRAITS.items() for value in values]
-# Hair whose numbers in TRAITS add up so is never trained on: red curls, black buns, long grey hair,
-# purple pigtails ... Who draws them has understood the words
+# Hair whose numbers in TRAITS add up so is never trained on: long red curls, black buns, long straight
+# grey hair, purple pigtails ... Who draws them has understood the words
 HAIR, APART = ("hair", "length", "shape", "style"), (9, 5)
 SMALL, SHOWN = SIDE // 2, 8  # side of stage I's pictures; faces in a picture
 LANGUAGES = "en", "zh"
@@ -290,8 +290,8 @@ def open_faces(config, device):
     apart = np.array([kept_apart(each) for each in traits])
     if not apart.any():
         raise RunError(
-            f"of {source} no face has hair that is kept apart (long grey hair, black buns, and others "
-            "that HAIR in applications/stackgan.py tells); add more faces."
+            f"of {source} no face has hair that is kept apart (long straight grey hair, black buns, and "
+            "others that HAIR in applications/stackgan.py tells); add more faces."
         )
     data = FaceBatches(
         images[~apart], config.batch_size, config.seed, device, horizontal_flip=True,

@@ -230,7 +230,7 @@ def remove_older_checkpoints(path, keep):
     Later ones are none of these: a run that goes on with an older one has found them damaged.
     """
     (path.parent / "checkpoint_interrupted.pkl").unlink(missing_ok=True)
-    if keep:
-        paths = checkpoint_paths(path.parent)
+    paths = checkpoint_paths(path.parent)
+    if keep and path in paths:
         for older in paths[: max(0, paths.index(path) + 1 - keep)]:
             older.unlink()

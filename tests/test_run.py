@@ -343,23 +343,30 @@ def test_metrics_that_begin_late_or_lack_something_go_on(tiny, capsys, change):
     assert len({len(row.split(",")) for row in path.read_text().splitlines()}) == 1
 
 
-@pytest.mark.parametrize("there, name", [(gan_demo, "train_step"), (Run, "_write_epoch")])
 @pytest.mark.parametrize("go", [shutil.rmtree, lambda run: run.rename(run.with_name("moved"))])
-def test_a_run_that_is_taken_away_while_it_trains_says_so(tiny, monkeypatch, go, there, name):
-    config, step = tiny(), getattr(there, name)
+def test_a_run_that_is_taken_away_while_it_trains_says_so(tiny, monkeypatch, go):
+    config, step = tiny(), gan_demo.train_step
 
     def and_gone(*arguments):
         for run in Path(config.out_dir).glob("run1"):
             go(run)
         return step(*arguments)
 
-    monkeypatch.setattr(there, name, and_gone)
+    monkeypatch.setattr(gan_demo, "train_step", and_gone)
     gone = (
         r"run1/metrics.csv could not be written: .*run1 was moved or deleted meanwhile; a run that"
     )
     with pytest.raises(RunError, match=gone):
         train(config)
-    assert not Path(config.out_dir, "run1").exists()
+
+
+def test_a_folder_that_was_moved_is_not_made_anew(tmp_path):
+    """As it would be by what is written of an epoch whose metrics are written already."""
+    run = Run.__new__(Run)
+    run.folder = tmp_path / "run1"
+    with pytest.raises(RunError, match="run1 was moved or deleted meanwhile"):
+        run._write_epoch(0, 1, None, {"epoch": 0})
+    assert not run.folder.exists()
 
 
 @pytest.mark.parametrize("left", ["1", "2,", "1,1", "2,1", "2,3,0.5"])

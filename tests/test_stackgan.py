@@ -488,7 +488,7 @@ ERRORS = """
 --out-dir log --seed 2 --path-checkpoint other.pkl
     --path-checkpoint is for using what has been trained; add --text, too.
 --data-dir full --attributes-file full/attributes.txt
-    of full no face has hair that is kept apart (long grey hair, black buns, and others that HAIR in applications/stackgan.py tells); add more faces.
+    of full no face has hair that is kept apart (long straight grey hair, black buns, and others that HAIR in applications/stackgan.py tells); add more faces.
 --data-dir full --attributes-file missing.txt
     attributes_file missing.txt does not tell the attributes of the images (...); name CelebA's ...
 --match -1
