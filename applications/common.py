@@ -139,9 +139,8 @@ def read_attributes(path, files):
     try:
         _, names, *rows = Path(path).read_text("utf-8").splitlines()
         names = names.split()
-        rows = [
-            row.rsplit(None, len(names)) for row in rows if row.strip()
-        ]  # names may have spaces
+        # From the right, since the names of files may have spaces
+        rows = [row.rsplit(None, len(names)) for row in rows if row.strip()]
         known = {name: row for name, *row in rows}
         called = [file if file in known else Path(file).name for file in files]
         if len({*called}) < len(called):

@@ -124,10 +124,9 @@ def to_inputs(pixels):
 def trained_face_net(pixels, attributes, path, balanced=False, build=face_net):
     """A face_net trained on images, uint8 (N, 64, 64, 3); kept in the file path, for the next time.
 
-    build: another function like face_net, to train what it gives.
-
     balanced: faces with an attribute count as much as those without, so that it sees what is rare,
-    too, and takes it for there more often.
+    too, and takes it for there more often. build: another function like face_net, to train what it
+    gives.
     """
     set_seed(1)
     net = build(attributes.shape[1])
