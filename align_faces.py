@@ -272,6 +272,8 @@ def align(config: Config) -> Path:
             "them too."
         )
     twins = same_photos(photos, [*filter(done.__contains__, photos.names), *todo])
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     write_table(table, rows)
     due = time.monotonic() + SAVE_EVERY
     work = partial(align_photos, photos, twins, config)

@@ -230,10 +230,9 @@ def decode_image(data, mode="RGB"):
         image = Image.open(io.BytesIO(data))
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode[0] in "IF":  # 16-bit gray, which convert would cut off at 255
-            pixels = np.asarray(image)
-            if image.mode == "F" or pixels.min() < 0 or pixels.max() >= 2**16:
+            if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
                 raise BadImage("of 32-bit or signed pixels")  # where is white?
-            image = Image.fromarray((pixels >> 8).astype(np.uint8))
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
         if image.has_transparency_data:  # else hidden colours would show
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")

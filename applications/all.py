@@ -109,7 +109,7 @@ def write_page(page, minutes):
         for _, picture in numbered(run, "epoch_", ".png")[-1:]:
             parts.append(f'<img src="{html.escape(picture.relative_to(page.parent).as_posix())}">')
         parts.append(as_table(kept))
-    with atomic_write(page) as file:
+    with atomic_write(page, make_folder=True) as file:
         file.write("\n".join(parts).encode())
 
 

@@ -319,7 +319,8 @@ def find_photos(place):
     )
     if not Path(GENERATED_FACES).exists():
         net = load_generator(*find_checkpoint(released()[0]))
-        with atomic_write(GENERATED_FACES) as file, zipfile.ZipFile(file, "w") as archive:
+        whole = atomic_write(GENERATED_FACES, make_folder=True)
+        with whole as file, zipfile.ZipFile(file, "w") as archive:
             for block in draw_noise(2000, net.main[0].in_channels, seed=1):
                 for picture in to_pictures(generate(net, block)):
                     number, png = len(archive.namelist()) + 1, io.BytesIO()

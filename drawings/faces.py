@@ -478,7 +478,8 @@ def write_drawings(path, count, draw, what, *others):
     the zip file `path`. All cores draw. Raises RunError where it cannot be written."""
     drawn = map_in_processes(draw, range(1, count + 1), chunk=8)
     bar = tqdm(desc=f"drawing {what}", total=count + len(others), disable=None)
-    with bar, atomic_write(path) as file, zipfile.ZipFile(file, "w") as archive:
+    whole = atomic_write(path, make_folder=True)
+    with bar, whole as file, zipfile.ZipFile(file, "w") as archive:
         for files in chain([others], drawn):
             for name, data in files:
                 # A ZipInfo is dated 1980 unless told otherwise: the same code, the same bytes.

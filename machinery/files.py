@@ -38,16 +38,18 @@ def writing(path):
 
 
 @contextmanager
-def atomic_write(path, sync=True):
+def atomic_write(path, sync=True, make_folder=False):
     """A binary file to write to that appears at path whole or not at all.
 
-    With sync=False that does not hold through a power failure, but nothing waits for the disk.
+    With sync=False that does not hold through a power failure, but nothing waits for the disk. Without
+    make_folder its folder has to be there: one that was moved meanwhile must not be made anew.
     Raises RunError where it cannot be written (no space left, no permission).
     """
     path = Path(path)
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make_folder:
+            path.parent.mkdir(parents=True, exist_ok=True)
         for other in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
             with suppress(FileNotFoundError):  # another process has finished it meanwhile
                 if time.time() - other.stat().st_mtime > 3600:  # of a process that was killed

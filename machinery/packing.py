@@ -53,7 +53,8 @@ def pack(dataset, path, image_size, nc):
     mebibyte = max(1, 2**20 // math.prod(shape))  # so many images
     blocks = map_in_processes(partial(decode, dataset), range(len(dataset)), mebibyte)
     unreadable = {}
-    with atomic_write(path, sync=False) as file:  # open_packed will see what is missing
+    # open_packed sees what is missing
+    with atomic_write(path, sync=False, make_folder=True) as file:
         write_npy_header(file, (len(dataset), *shape))
         with tqdm(desc="packing images", total=len(dataset), leave=False, disable=None) as bar:
             for count, pixels, bad in blocks:

@@ -22,7 +22,7 @@ from machinery.checkpoints import (
 )
 from machinery.console import RunError, Stopped, catch_signals, command_of, progress_bar, quoted
 from machinery.constants import find_run
-from machinery.files import atomic_write, locked, new_folder, numbered, writing
+from machinery.files import atomic_write, locked, new_folder, numbered
 from machinery.metrics import cut_metrics, not_finite_loss, save_curves, write_metrics
 from machinery.pictures import save_animation, save_picture
 from machinery.processes import (
@@ -296,8 +296,6 @@ class Run:
         Without a picture, the checkpoint is that of an interrupted epoch. Where a weight is not
         finite, no checkpoint is written.
         """
-        with writing(self.folder / "metrics.csv"):  # if it was moved, it must not be made anew
-            self.folder.stat()
         if checkpoint and (name := not_finite(checkpoint)):
             raise self._diverged(f"after iteration {step} weights are not finite ({name})")
         if picture is None:

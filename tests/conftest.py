@@ -9,7 +9,7 @@ from PIL import Image
 
 from common_tools import run_as_script
 from gan_demo import Config, train
-from machinery.checkpoints import newest_checkpoint
+from machinery.checkpoints import newest_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parent.parent
 # What makes a run draw random numbers and keep more than its nets, so what resuming must restore.
@@ -29,6 +29,12 @@ def save_images(folder, count, size=(40, 48), suffix=".png"):
         pixels = np.random.default_rng(number).integers(0, 256, (3, 3, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize(size).save(folder / f"{number:03d}{suffix}")
     return folder
+
+
+def save_weights(checkpoint, path):
+    """save_checkpoint into a folder that may be missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(checkpoint, path)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, assert_same_run, save_images
+from conftest import ROOT, assert_same_run, save_images, save_weights
 from faults.test_sentences import contents, matches, rows
 from PIL import Image
 
@@ -21,7 +21,6 @@ from common_tools import RunError, run_as_script
 from drawings import faces as drawn
 from drawings.faces import draw_face
 from machinery.batches import FaceBatches
-from machinery.checkpoints import save_checkpoint
 from machinery.constants import saved_config
 from my_dataset import resize_and_crop
 
@@ -172,7 +171,7 @@ def test_the_newest_run_is_used_else_the_released_weights(trained, photos, tmp_p
     halves = {
         key: value.half() if value.is_floating_point() else value for key, value in weights.items()
     }
-    save_checkpoint({"epoch": 0, "g_model_state_dict": halves}, Path(f"checkpoints/{name}.pkl"))
+    save_weights({"epoch": 0, "g_model_state_dict": halves}, Path(f"checkpoints/{name}.pkl"))
     released = common.load_net(config, name, build).state_dict()
     assert all(
         torch.equal(released[key].float(), halves[key].float())
@@ -1060,8 +1059,8 @@ def scene(tmp_path_factory):
     for name, count in {"known": 10, "fewer": 9}.items():
         write_attributes(folder / f"{name}.txt", sorted((folder / "many").iterdir())[:count])
     for name, net in nets.items():
-        save_checkpoint({"g_model_state_dict": net.state_dict()}, folder / f"{name}.pkl")
-    save_checkpoint({"g_model_state_dict": {"main.0.weight": torch.zeros(1)}}, folder / "other.pkl")
+        save_weights({"g_model_state_dict": net.state_dict()}, folder / f"{name}.pkl")
+    save_weights({"g_model_state_dict": {"main.0.weight": torch.zeros(1)}}, folder / "other.pkl")
     (folder / "of_icgan").mkdir()
     (folder / "of_icgan/config.json").write_text(json.dumps(asdict(icgan.Config())))
     return folder

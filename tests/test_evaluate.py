@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import save_images
+from conftest import save_images, save_weights
 from PIL import Image
 from test_features import cut_network, spots, stand_in
 
@@ -17,7 +17,7 @@ from common_tools import RunError
 from gan_demo import train
 from gan_evaluate import REAL, Config, evaluate, trained_on
 from machinery import checkpoints, figures
-from machinery.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
+from machinery.checkpoints import load_checkpoint, newest_checkpoint
 from machinery.figures import (
     contrast,
     descriptors,
@@ -127,7 +127,7 @@ def test_each_checkpoint_of_a_run_is_measured_and_the_best_named(settings, tmp_p
     assert rows == evaluate(Config(**settings | {"data_dir": ""}))  # the run's own images
 
     released = tmp_path / "released/weights.pkl"  # a folder that is no run's
-    save_checkpoint({"of G": load_checkpoint(names[0])["g_ema_model_state_dict"]}, released)
+    save_weights({"of G": load_checkpoint(names[0])["g_ema_model_state_dict"]}, released)
     measured = evaluate(Config(**settings | {"path_checkpoint": str(released.parent)}))
     assert measured == {REAL: rows[REAL], str(released): rows[names[0]]}
 

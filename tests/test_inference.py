@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import save_weights
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
@@ -22,7 +23,7 @@ from common_tools import RunError, choose_device, remove_module
 from dcgan import Discriminator, Generator
 from gan_inference import Config, latent_loop, latent_walk, sample
 from machinery import checkpoints
-from machinery.checkpoints import load_checkpoint, load_file, save_checkpoint
+from machinery.checkpoints import load_checkpoint, load_file
 from machinery.files import atomic_write
 from sampling import draw_noise, find_weights, generate, load_generator
 
@@ -315,12 +316,12 @@ def test_the_default_is_the_newest_run_then_the_released_weights(
         assert call(run_main, "--num-img", "4")[0] == 0
         return np.asarray(Image.open(tmp_path / f"samples/sample{number}/faces.png"))
 
-    save_checkpoint(ours, released / "celeba.pkl")
+    save_weights(ours, released / "celeba.pkl")
     assert np.array_equal(drawn(1), grid_of(trained))
-    save_checkpoint(other, tmp_path / "log_gan/run9/checkpoint_0_epoch.pkl")
+    save_weights(other, tmp_path / "log_gan/run9/checkpoint_0_epoch.pkl")
     assert not np.array_equal(drawn(2).shape, grid_of(trained).shape)
-    save_checkpoint(other, tmp_path / "log_gan/run10/checkpoint_9_epoch.pkl")
-    save_checkpoint(ours | {"step": 10}, tmp_path / "log_gan/run10/checkpoint_10_epoch.pkl")
+    save_weights(other, tmp_path / "log_gan/run10/checkpoint_9_epoch.pkl")
+    save_weights(ours | {"step": 10}, tmp_path / "log_gan/run10/checkpoint_10_epoch.pkl")
     (tmp_path / "log_gan/run11").mkdir()  # in its first epoch
     assert np.array_equal(drawn(3), grid_of(trained))
     assert len(list(tmp_path.glob("samples/*"))) == 3  # nothing overwritten
@@ -338,9 +339,9 @@ def test_the_released_weights_fit_the_chapters_nets_and_draw_faces_that_differ()
 
 
 def test_a_run_folder_gives_its_newest_checkpoint(trained, tmp_path, call):
-    save_checkpoint(FORMATS["ours"](Generator(NZ, 4)), tmp_path / "run/checkpoint_3_epoch.pkl")
+    save_weights(FORMATS["ours"](Generator(NZ, 4)), tmp_path / "run/checkpoint_3_epoch.pkl")
     interrupted = FORMATS["ours"](trained) | {"step": 10}
-    save_checkpoint(interrupted, tmp_path / "run/checkpoint_interrupted.pkl")
+    save_weights(interrupted, tmp_path / "run/checkpoint_interrupted.pkl")
     assert call(run_main, "--path-checkpoint", tmp_path / "run", "--num-img", "4")[0] == 0
     picture = np.asarray(Image.open(tmp_path / "samples/sample1/faces.png"))
     assert np.array_equal(picture, grid_of(trained))
@@ -348,7 +349,7 @@ def test_a_run_folder_gives_its_newest_checkpoint(trained, tmp_path, call):
 
 @pytest.mark.parametrize("name", ["celeba.pkl", "pytorch_model.bin", "model_best.pth.tar", "G.PTH"])
 def test_a_folder_gives_the_one_file_of_weights_in_it(trained, tmp_path, call, name):
-    save_checkpoint(FORMATS["netG and netD"](trained), tmp_path / "released" / name)
+    save_weights(FORMATS["netG and netD"](trained), tmp_path / "released" / name)
     (tmp_path / "released/README.md").touch()
     (tmp_path / f"released/._{name}").write_bytes(b"what a Mac leaves in a zip")
     assert call(run_main, "--path-checkpoint", tmp_path / "released", "--num-img", "4")[0] == 0
@@ -540,7 +541,7 @@ def test_an_encoder_alone_is_no_generator(tmp_path):
 
 
 def test_two_calls_never_write_over_each_others_faces(trained, tmp_path, call, monkeypatch):
-    save_checkpoint({"g_model_state_dict": trained.state_dict(), "epoch": 0}, tmp_path / "g.pkl")
+    save_weights({"g_model_state_dict": trained.state_dict(), "epoch": 0}, tmp_path / "g.pkl")
     faces = tmp_path / "faces"
     monkeypatch.setattr(Path, "iterdir", lambda _: iter(()))  # each finds the folder empty
     faces.mkdir()
@@ -553,7 +554,7 @@ def test_two_calls_never_write_over_each_others_faces(trained, tmp_path, call, m
 
 
 def test_a_full_disk_leaves_no_broken_faces(trained, tmp_path, call, monkeypatch):
-    save_checkpoint({"g_model_state_dict": trained.state_dict(), "epoch": 0}, tmp_path / "g.pkl")
+    save_weights({"g_model_state_dict": trained.state_dict(), "epoch": 0}, tmp_path / "g.pkl")
     saved, save = [], Image.Image.save
 
     def with_room_for_three(self, file, **options):

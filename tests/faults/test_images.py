@@ -96,6 +96,7 @@ FILES = {
     "turned.tif": (turned("TIFF"), picture()),
     "0 to 1.tif": (png(Image.fromarray(GRADIENT / np.float32(255)), "TIFF"), NAMED),
     "32-bit.tif": (png(Image.fromarray(GRADIENT.astype(np.int32) * 2**20), "TIFF"), NAMED),
+    "32-bit, small.tif": (png(Image.fromarray(GRADIENT.astype(np.int32)), "TIFF"), NAMED),
     "signed.tif": (png(Image.fromarray(GRADIENT.astype(np.int32) - 9), "TIFF"), NAMED),
     "color.ppm": (png(picture(), "PPM"), picture()),
     "16-bit.pgm": (png(Image.fromarray(GRADIENT.astype(np.uint16) * 257), "PPM"), picture()),
