@@ -248,7 +248,7 @@ def use_on_pictures(config, change, heads=()):
             stem = name  # of a.jpg and a.png, or one that is named like the overview
         for end, picture in zip(endings, made, strict=True):
             taken.add(f"{stem}{end}".lower())
-            save_picture(picture, folder / f"{stem}{end}")
+            save_picture(picture, folder / f"{stem}{end}", make_folder=True)  # its folders, too
             paths.append(folder / f"{stem}{end}")
         if len(tiles) < MOST:
             tiles.append([tile(each) for each in (used, *made)])

@@ -37,7 +37,7 @@ from applications.common import (
     train_or_use,
     use_on_pictures,
 )
-from applications.nets import Residual, patch_discriminator
+from applications.nets import Doubled, Residual, patch_discriminator
 from common_tools import choose_device, run_as_script, set_seed
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import to_images
@@ -118,7 +118,7 @@ def generator(width, blocks):
         layers += [nn.GroupNorm(1, after), nn.ReLU()]
     layers += [Residual(wide, nn.InstanceNorm2d) for _ in range(blocks)]
     for before, after in [(wide, 2 * width), (2 * width, width)]:
-        layers += [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, 1, 1, bias=False)]
+        layers += [nn.Identity(), Doubled(before, after)]  # the weights' names count it
         layers += [nn.GroupNorm(1, after), nn.ReLU()]
     layers += [nn.Conv2d(width, 3, 5, 1, 2, padding_mode="reflect"), nn.Tanh()]
     return nn.Sequential(*layers)

@@ -37,6 +37,7 @@ from applications.common import (
     save_figures,
     train_or_use,
 )
+from applications.nets import four_by_four
 from common_tools import RunError, choose_device, run_as_script, set_seed
 from gan_inference import draw, save_pictures
 from machinery.acceleration import autocast, fused_adam
@@ -145,9 +146,7 @@ class Conv(nn.Conv2d):
         weight = self.weight * self.scale
         if not self.resize:
             return F.conv2d(features, weight, self.bias, padding=self.padding)
-        weight = F.pad(weight, [1] * 4)  # the sum of its four places in 4 x 4
-        weight = weight[..., 1:, :] + weight[..., :-1, :]
-        weight = weight[..., 1:] + weight[..., :-1]
+        weight = four_by_four(weight)
         if self.resize == "down":
             return F.conv2d(features, weight / 4, self.bias, stride=2, padding=1)
         weight = weight.transpose(0, 1).flip(2, 3)

@@ -40,9 +40,9 @@ def picture_of(figure):
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
-def save_picture(picture, path):
-    """Save a PIL image as PNG."""
-    with atomic_write(path) as file:
+def save_picture(picture, path, make_folder=False):
+    """Save a PIL image as PNG; see atomic_write."""
+    with atomic_write(path, make_folder=make_folder) as file:
         picture.save(file, format="PNG")
 
 

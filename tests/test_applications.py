@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import ROOT, assert_same_run, save_images, save_weights
 from faults.test_sentences import contents, matches, rows
 from PIL import Image
 
 from applications import common, context_encoder, cyclegan, icgan, pix2pix, srgan
-from applications.nets import face_net
+from applications.nets import Doubled, face_net
 from common_tools import RunError, run_as_script
 from drawings import faces as drawn
 from drawings.faces import draw_face
@@ -599,6 +600,12 @@ def test_how_far_eyes_and_mouth_have_moved():
         for window in (cyclegan.EYES, cyclegan.MOUTH):
             assert abs(cyclegan.moved(faces, others, *window) - np.hypot(down, right)) < 0.2
     assert cyclegan.moved(faces, faces.roll(1, 0), *cyclegan.MOUTH) > 1
+
+
+def test_a_doubled_layer_convolves_what_is_enlarged():
+    layer, images = Doubled(5, 7).double(), torch.randn(2, 5, 6, 4, dtype=torch.double)
+    wanted = F.conv2d(F.interpolate(images, scale_factor=2), layer.weight, padding=1)
+    assert torch.allclose(layer(images), wanted)
 
 
 def test_the_pool_gives_earlier_images_every_other_time():
