@@ -27,8 +27,8 @@ def writing(path):
             ) from error
         if isinstance(error, FileNotFoundError) and not Path(path).parent.exists():
             raise RunError(
-                f"{path} could not be written: {Path(path).parent} was moved or deleted meanwhile; a "
-                "run that was moved goes on with --resume and its new place."
+                f"{path} could not be written: {Path(path).parent} was moved or deleted meanwhile; go "
+                "on in its new place, or begin anew."
             ) from error
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise RunError(

@@ -690,7 +690,7 @@ def test_the_tables_have_every_sentence_of_the_code():
     elsewhere = (  # or of one word
         "is not a readable image", "Going on without a CUDA graph", "cannot go on after such a failure",
         "device mps cannot be used by several processes",
-        "was moved or deleted meanwhile; a",
+        "was moved or deleted meanwhile; go",
         # of the page: tests/test_explore.py
         "in a browser; Ctrl-C ends it.", "is not in the list of", "MB; choose a smaller photo.", "; seeds go from",
         "a face is given as", "; it must be from 0 to",
