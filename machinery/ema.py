@@ -16,7 +16,7 @@ class WeightAverage:
     def __init__(self, net, decay):
         self.net, self.decay = deepcopy(net), decay
         device = next(net.parameters()).device
-        self.share = torch.zeros((), device=device)  # not a number: a captured step sees it change
+        self.share = torch.zeros((), device=device)  # a tensor: a captured step sees it change
 
     def set_share(self, step):
         """Before iteration `step` (from 0 on): how much of the newest weights it takes over."""

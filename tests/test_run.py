@@ -353,9 +353,7 @@ def test_a_run_that_is_taken_away_while_it_trains_says_so(tiny, monkeypatch, go)
         return step(*arguments)
 
     monkeypatch.setattr(gan_demo, "train_step", and_gone)
-    gone = (
-        r"run1/metrics.csv could not be written: .*run1 was moved or deleted meanwhile; go on in"
-    )
+    gone = r"run1/metrics.csv could not be written: .*run1 was moved or deleted meanwhile; go on in"
     with pytest.raises(RunError, match=gone):
         train(config)
 
