@@ -72,12 +72,12 @@ class Config:
 # --- checkpoints and runs, of which the page opens no others
 
 
-def checkpoints(named):
-    """From a short name to the path of each checkpoint to choose: the one named, those of all runs,
-    the newest first, and the released ones. None of them is opened."""
+def checkpoints(*named):
+    """From a short name to the path of each checkpoint to choose: those named, those of all runs, the
+    newest first, and the released ones. None of them is opened."""
     paths = [path for run in trained_runs(RUNS) for path in reversed(checkpoint_paths(run))]
     paths += sorted(filter(is_weights, RELEASED.glob("*")))
-    once = {Path(path).resolve(): str(path) for path in reversed([named, *paths])}
+    once = {Path(path).resolve(): str(path) for path in reversed([*named, *paths])}
     return [(str(Path(*Path(path).parts[-2:])), path) for path in reversed(once.values())]
 
 
@@ -203,14 +203,18 @@ def build(gr, config, folder):
     en, zh = ({key: both[number] for key, both in TEXTS.items()} for number in (0, 1))
     text = gr.I18n(en=en, zh=zh, **{"zh-CN": zh})
 
-    @lru_cache(maxsize=2)
+    times = {named: 0}  # of the files of the checkpoints that are open
+
+    @lru_cache(maxsize=4)
     def opened(path, _time):
         return Nets(path, device)
 
     def nets_of(path):
-        if path not in [listed for _, listed in checkpoints(named)]:
+        if path not in [listed for _, listed in checkpoints(*times)]:
             raise RunError(f"{path} is not in the list of checkpoints; choose one of it.")
-        return opened(path, Path(path).stat().st_mtime_ns)
+        with suppress(FileNotFoundError):  # its run removes it one day: what is open stays
+            times[path] = Path(path).stat().st_mtime_ns
+        return opened(path, times.get(path))
 
     @contextmanager
     def told():
@@ -307,7 +311,7 @@ def build(gr, config, folder):
     @told()
     def follow(run, epoch, known):
         """Show what is new, of a run that is being trained. known: what the page shows."""
-        lists = checkpoints(named), runs()
+        lists = checkpoints(*times), runs()
         if run not in lists[1]:  # none yet, or it is gone
             run = next(iter(lists[1]), None)
         pictures = dict(pictures_of(run)) if run else {}

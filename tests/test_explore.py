@@ -205,6 +205,25 @@ def test_only_listed_checkpoints_and_runs_are_opened(place, monkeypatch):
         does["ends"](f"{run}/checkpoint_1_epoch.pkl", "seed 1, face 1", 8)
 
 
+def test_what_is_open_stays_when_its_run_removes_the_checkpoint(
+    finished_run, tmp_path, monkeypatch
+):
+    """As a run does that is still training, which keeps three of them."""
+    monkeypatch.chdir(tmp_path)
+    run = shutil.copytree(finished_run, "log_gan/run1")
+    page, _ = gan_explore.build(gradio, gan_explore.Config(device="cpu"), tmp_path)
+    does = {each.fn.__name__: each.fn for each in page.fns.values() if each.fn}
+    paths = [os.path.join(run, f"checkpoint_{epoch}_epoch.pkl") for epoch in (2, 1, 0)]
+    faces = [does["large"](path, "seed 1, face 1") for path in paths[:2]]
+    for path in paths:
+        os.remove(path)
+    assert [does["large"](path, "seed 1, face 1") for path in paths[:2]] == faces
+    choices = does["follow"](None, 0, None)[0].choices
+    assert {*paths} & {path for _, path in choices} == {*paths[:2]}
+    with pytest.raises(gradio.Error, match="is not in the list of checkpoints"):
+        does["large"](paths[2], "seed 1, face 1")
+
+
 def test_what_a_run_has_so_far(place, monkeypatch):
     monkeypatch.chdir(place)
     assert gan_explore.standing("log_gan/run1").startswith("epoch 2 · iteration 2 · loss_d ")
