@@ -210,7 +210,7 @@ def build(gr, config, folder):
         return Nets(path, device)
 
     def nets_of(path):
-        if path not in [listed for _, listed in checkpoints(*times)]:
+        if path not in [*times] and path not in [listed for _, listed in checkpoints()]:
             raise RunError(f"{path} is not in the list of checkpoints; choose one of it.")
         with suppress(FileNotFoundError):  # its run removes it one day: what is open stays
             times[path] = Path(path).stat().st_mtime_ns

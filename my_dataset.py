@@ -322,7 +322,7 @@ def load_faces(
         with suppress(OSError):  # of another user, or on a disk that is read-only
             os.utime(path)  # used now
     except (OSError, ValueError) as error:
-        if not isinstance(error, FileNotFoundError):
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
             print(f"{path} is damaged or of other images ({error}); packing again.", flush=True)
         dataset = dataset or opened()
         dataset.names = dataset.names[: max_images or None]

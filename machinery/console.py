@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 
 from tqdm import tqdm
@@ -175,7 +176,9 @@ def progress_bar(total, done, unit="images", disable=False):
         options = {"unit": short, "unit_scale": True, "dynamic_ncols": True}
     else:
         line = f"{{desc}}{{n_fmt}}/{{total_fmt}} {unit}, {{rate_fmt}}, {{remaining}} left"
-        options = {"unit": f" {unit}", "mininterval": 30, "delay": 1, "file": _Lines()}
+        options = {
+            "unit": f" {unit}", "mininterval": 30, "maxinterval": inf, "delay": 1, "file": _Lines(),
+        }  # fmt: skip
     with catch_signals() as caught:  # half made, a bar would complain on its way out
         bar = tqdm(total=total, initial=done, bar_format=line, **options)
     for number in caught:

@@ -292,6 +292,13 @@ def test_a_packed_file_that_cannot_be_removed_stays_without_a_word(
     assert not capsys.readouterr().out
 
 
+def test_where_a_file_has_the_place_of_the_cache_nothing_is_called_damaged(tmp_path, capsys):
+    images = save_images(tmp_path / "images", 3)
+    with pytest.raises(RunError, match=r"000.png is a file; name a new folder"):
+        load_faces(images, images / "000.png", 32)
+    assert capsys.readouterr().out == ""
+
+
 def test_packing_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
     folder = save_images(tmp_path / "faces", 3)
     monkeypatch.setattr(packing, "decode", refuse)

@@ -17,6 +17,7 @@ import pytest
 import torch
 from conftest import RANDOM, ROOT, assert_same_run, run_script, save_images, states
 from matplotlib.axes import Axes
+from tqdm import tqdm
 
 import gan_demo
 import gan_inference
@@ -24,7 +25,7 @@ from common_tools import RunError
 from gan_demo import saved_config, train
 from gan_inference import sample
 from machinery import files
-from machinery.console import command, command_of
+from machinery.console import command, command_of, progress_bar
 from machinery.files import new_folder
 from machinery.run import Run
 
@@ -341,6 +342,22 @@ def test_metrics_that_begin_late_or_lack_something_go_on(tiny, capsys, change):
     new = [(str(epoch), str(iteration)) for epoch in (2, 3) for iteration in range(3)]
     assert places == [tuple(row.split(",")[:2]) for row in kept] + new
     assert len({len(row.split(",")) for row in path.read_text().splitlines()}) == 1
+
+
+def test_where_no_terminal_is_a_slow_run_has_a_line_each_half_minute(capsys, monkeypatch):
+    """A thread of tqdm's would write one each 10 seconds, too."""
+    monkeypatch.setattr(tqdm, "monitor_interval", 0.02)
+    monkeypatch.setattr(tqdm, "monitor", None)
+    with progress_bar(10, 0) as bar:
+        bar.start_t -= 90
+        bar.last_print_t -= 20
+        bar.miniters = 2  # as soon as it is fast
+        time.sleep(0.2)
+        assert capsys.readouterr().err == ""
+        bar.last_print_t -= 20
+        bar.update(2)
+        assert capsys.readouterr().err.startswith("2/10 images, ")
+    tqdm.monitor.exit()
 
 
 @pytest.mark.parametrize("go", [shutil.rmtree, lambda run: run.rename(run.with_name("moved"))])
