@@ -252,7 +252,7 @@ def train(config: Config) -> Path:
 def initial_weights(generator, discriminator, path):
     """Take over the weights of the checkpoint at path: of its generator the average, if it has one.
 
-    Where it has no discriminator, that stays as it is. Raises RunError where the sizes differ.
+    Where it has no DCGAN discriminator, that stays as it is. Raises RunError where the sizes differ.
     """
     path, checkpoint = from_rank_0(lambda: find_checkpoint(path))
     source = load_generator(path, checkpoint)
@@ -262,7 +262,7 @@ def initial_weights(generator, discriminator, path):
         if weights_d:
             discriminator.load_state_dict(weights_d)
         else:
-            print(f"{path} has no discriminator; this run's starts from random weights.")
+            print(f"{path} has no DCGAN discriminator; this run's starts from random weights.")
     except RuntimeError as error:
         layers = [layer for layer in source.main if hasattr(layer, "in_channels")]
         sizes = f"nz {layers[0].in_channels}, ngf {layers[-1].in_channels}, "

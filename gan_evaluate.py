@@ -73,7 +73,12 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
     image_size, _, nc = draw(first[1], 1, config.seed, device).shape[1:]
 
     # Real images: as many to compare with as are drawn, and as many again to show what chance does
-    data_dir, images = real_images(paths[0], config, image_size, nc)
+    data_dir, images, fingerprint = real_images(paths[0], config, image_size, nc)
+    if not config.data_dir and first[2] not in (None, fingerprint):
+        print(
+            f"{data_dir} has other images than the run was trained on; the figures are of those that "
+            "it has now."
+        )
     count = min(config.num_img, len(images) // 2)
     if count < 8:
         raise RunError(
@@ -92,7 +97,7 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
 
     rows, faces = {REAL: measure(others)}, {}
     opened = tqdm(chain([first], generators), total=len(paths), leave=False, disable=None)
-    for path, generator in opened:
+    for path, generator, _ in opened:
         pixels = draw(generator, count, config.seed, device)
         rows[path], faces[path] = measure(pixels), pixels[:8].copy()
     print(
@@ -123,14 +128,16 @@ def find_checkpoints(path):
 
 
 def open_generators(paths, raw):
-    """Yield (path, Generator) of each checkpoint, opened when it is asked for.
+    """Yield (path, Generator, fingerprint of its images) of each checkpoint, opened when it is asked
+    for; the fingerprint is None where it has none.
 
     Of several, one that cannot be opened is named and left out. Raises RunError where none can.
     """
     damaged, opened = None, 0
     for path in paths:
         try:
-            generator = load_generator(path, load_file(path), raw)
+            checkpoint = load_file(path)
+            generator = load_generator(path, checkpoint, raw)
         except RunError as error:
             damaged = damaged or error
             if len(paths) > 1:
@@ -138,13 +145,15 @@ def open_generators(paths, raw):
                     print(f"Leaving out a checkpoint, since {error}", flush=True)
         else:
             opened += 1
-            yield path, generator
+            held = checkpoint if isinstance(checkpoint, dict) else {}
+            yield path, generator, held.get("fingerprint")
     if not opened:
         raise damaged
 
 
 def real_images(path, config, image_size, nc):
-    """Where the real images lie and all of them, uint8 (N, image_size, image_size, nc).
+    """Where the real images lie, all of them, uint8 (N, image_size, image_size, nc), and their
+    fingerprint.
 
     They are those of config.data_dir, else those that the run of this checkpoint was trained on.
     """
@@ -153,7 +162,7 @@ def real_images(path, config, image_size, nc):
     else:
         data_dir, max_images, skip = trained_on(path)
     data_dir, skip = find_images(data_dir), skip or config.skip_bad_images
-    return data_dir, load_faces(data_dir, config.cache_dir, image_size, nc, max_images, skip)[0]
+    return data_dir, *load_faces(data_dir, config.cache_dir, image_size, nc, max_images, skip)
 
 
 def trained_on(path):

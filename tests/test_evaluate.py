@@ -162,15 +162,22 @@ def test_the_images_of_the_run_are_those_that_it_was_trained_on(tiny, tmp_path, 
     places = {"cache_dir": str(tmp_path / "cache"), "out_dir": str(tmp_path / "evaluations")}
     own = Config(path_checkpoint=str(run), device="cpu", **places)
     evaluate(own)
-    assert "11 images of each kind, seed 1; the real ones out of 23 " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "11 images of each kind, seed 1; the real ones out of 23 " in printed
+    assert "has other images" not in printed
     assert list((tmp_path / "cache").iterdir()) == packed  # nothing is decoded again
+
+    (folder / "003.png").unlink()
+    evaluate(own)
+    told = f"{folder} has other images than the run was trained on; the figures are of those that"
+    assert told in capsys.readouterr().out
 
     # A folder that is named counts with all its images.
     named = replace(own, data_dir=str(folder))
-    with pytest.raises(RunError, match=r"1 of 40 images .* \(010.png\); .* --skip-bad-images"):
+    with pytest.raises(RunError, match=r"1 of 39 images .* \(010.png\); .* --skip-bad-images"):
         evaluate(named)
     evaluate(replace(named, skip_bad_images=True))
-    assert "19 images of each kind, seed 1; the real ones out of 39 " in capsys.readouterr().out
+    assert "19 images of each kind, seed 1; the real ones out of 38 " in capsys.readouterr().out
 
 
 def test_a_config_json_of_any_content_gives_images_or_a_sentence(tmp_path):

@@ -465,11 +465,11 @@ def test_a_run_may_start_from_other_weights(tiny, tmp_path, capsys):
         again = load_checkpoint(run / "checkpoint_0_epoch.pkl")
         for net in ("g_model_state_dict", "d_model_state_dict"):
             assert all(torch.equal(started[net][name], again[net][name]) for name in again[net])
-    assert "has no discriminator" not in capsys.readouterr().out
+    assert "has no DCGAN discriminator" not in capsys.readouterr().out
 
     torch.save(checkpoint | {"d_model_state_dict": None}, tmp_path / "without.pkl")
     train(tiny(**still, init_from=str(tmp_path / "without.pkl")))
-    assert "has no discriminator" in capsys.readouterr().out
+    assert "has no DCGAN discriminator" in capsys.readouterr().out
 
     # A bare generator, in half precision too; then the run goes on without that file.
     bare = tmp_path / "generator.pth"
@@ -477,7 +477,7 @@ def test_a_run_may_start_from_other_weights(tiny, tmp_path, capsys):
     torch.save(half, bare)
     capsys.readouterr()
     run = train(tiny(**still, init_from=str(bare)))
-    assert "has no discriminator" in capsys.readouterr().out
+    assert "has no DCGAN discriminator" in capsys.readouterr().out
     started = load_checkpoint(run / "checkpoint_0_epoch.pkl")["g_model_state_dict"]
     torch.testing.assert_close(started["main.0.weight"], half["main.0.weight"].float())
     bare.unlink()

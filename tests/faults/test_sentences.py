@@ -311,7 +311,7 @@ gan_demo.py --resume changed_metrics  # its metrics.csv was changed
 gan_demo.py --resume changed_metrics  # its metrics.csv was changed
     changed_metrics/metrics.csv cannot be drawn as curves (...).
 gan_demo.py --data-dir images --init-from weights.pkl
-    weights.pkl has no discriminator; this run's starts from random weights.
+    weights.pkl has no DCGAN discriminator; this run's starts from random weights.
 gan_demo.py --data-dir images --tensorboard  # D has won for long
     D has been nearly always right for long, so G learns little from it; docs/reading-the-curves.md says what to do.
 gan_demo.py --resume newest_damaged
@@ -691,6 +691,7 @@ def test_the_tables_have_every_sentence_of_the_code():
         "is not a readable image", "Going on without a CUDA graph", "cannot go on after such a failure",
         "device mps cannot be used by several processes",
         "was moved or deleted meanwhile; go",
+        "has other images than the run was trained on",  # tests/test_evaluate.py
         # of the page: tests/test_explore.py
         "in a browser; Ctrl-C ends it.", "is not in the list of", "MB; choose a smaller photo.", "; seeds go from",
         "a face is given as", "; it must be from 0 to",
