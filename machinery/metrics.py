@@ -1,7 +1,10 @@
-"""metrics.csv of a run, a row for each iteration: written in blocks, cut back, drawn as curves."""
+"""metrics.csv of a run, a row for each iteration: written in blocks, cut back, drawn as curves; and
+TensorBoard's files."""
 
 import csv
 import math
+import threading
+from contextlib import contextmanager
 from itertools import count
 
 import numpy as np
@@ -100,3 +103,28 @@ def save_curves(folder, metrics, steps):
     lower.set(xlabel="iteration", ylabel="probability of being real", ylim=(0, 1))
     with atomic_write(folder / "loss.png") as file:
         figure.savefig(file, format="png", dpi=100)
+
+
+@contextmanager
+def event_files(folder, step):
+    """Yield TensorBoard's SummaryWriter for a run that has done so many iterations.
+
+    Raises RunError where its files cannot be written; what is called inside the block raises OSError.
+    """
+    from torch.utils.tensorboard import SummaryWriter  # slow to load
+
+    def say_once(what):
+        if not isinstance(what.exc_value, OSError):  # its thread's, which the next call raises, too
+            before(what)
+
+    before, threading.excepthook = threading.excepthook, say_once
+    try:
+        with writing(folder):
+            board = SummaryWriter(folder, purge_step=step + 1)
+        try:
+            yield board
+        finally:
+            with writing(folder):
+                board.close()
+    finally:
+        threading.excepthook = before

@@ -22,8 +22,14 @@ from machinery.checkpoints import (
 )
 from machinery.console import RunError, Stopped, catch_signals, command_of, progress_bar, quoted
 from machinery.constants import find_run
-from machinery.files import atomic_write, locked, new_folder, numbered
-from machinery.metrics import cut_metrics, not_finite_loss, save_curves, write_metrics
+from machinery.files import atomic_write, locked, new_folder, numbered, writing
+from machinery.metrics import (
+    cut_metrics,
+    event_files,
+    not_finite_loss,
+    save_curves,
+    write_metrics,
+)
 from machinery.pictures import save_animation, save_picture
 from machinery.processes import (
     alone,
@@ -160,9 +166,7 @@ class Run:
         self.curves_due, self.board = 0, None
         self.bar = stack.enter_context(progress_bar(total, done, data.unit, self.rank > 0))
         if config.tensorboard and self.rank == 0:
-            from torch.utils.tensorboard import SummaryWriter  # slow to load
-
-            self.board = stack.enter_context(SummaryWriter(self.folder, purge_step=self.step + 1))
+            self.board = stack.enter_context(event_files(self.folder, self.step))
         self.writer = stack.enter_context(ThreadPoolExecutor(1))  # while the next epoch trains
         self.written = self.writer.submit(int)  # nothing so far
         self.caught = stack.enter_context(catch_signals())
@@ -206,7 +210,15 @@ class Run:
         return self.seen + self.data.total > self.data.count
 
     def count(self, numbers):
-        """Count an iteration. numbers: its metrics, a tensor that may lie on the device."""
+        """Count an iteration. numbers: its metrics, a tensor that may lie on the device.
+
+        Raises RunError where they are not as many as metrics has names.
+        """
+        if len(numbers) != len(self.metrics):
+            raise RunError(
+                f"an iteration gave {len(numbers)} numbers for {len(self.metrics)} metrics "
+                f"({', '.join(self.metrics)}); give one for each."
+            )
         self.rows.append(numbers)
         self.step, self.iteration = self.step + 1, self.iteration + 1
         self.seen += self.data.total
@@ -229,8 +241,9 @@ class Run:
             self.bar.desc = f"{place} {self.describe(block)} "
             self.bar.update(len(block) * self.data.total)
         if self.board:
-            for name, value in zip(self.metrics, block[-1]):
-                self.board.add_scalar(name, value, self.step)
+            with writing(self.folder):
+                for name, value in zip(self.metrics, block[-1]):
+                    self.board.add_scalar(name, value, self.step)
 
     def _numbers(self, block):
         return " ".join(f"{name} {value:.2f}" for name, value in zip(self.metrics, block[-1]))
@@ -303,7 +316,8 @@ class Run:
             return
         save_picture(picture, self.folder / f"epoch_{epoch:03d}.png")
         if self.board:
-            self.board.add_image("fixed_noise", np.asarray(picture), step, dataformats="HWC")
+            with writing(self.folder):
+                self.board.add_image("fixed_noise", np.asarray(picture), step, dataformats="HWC")
         if checkpoint:
             path = self.folder / f"checkpoint_{epoch}_epoch.pkl"
             save_checkpoint(checkpoint, path)

@@ -1,4 +1,5 @@
 import csv
+import errno
 import itertools
 import json
 import os
@@ -364,6 +365,26 @@ def test_tensorboard_gets_scalars_and_pictures(tiny):
     events = EventAccumulator(str(run)).Reload()
     assert [event.step for event in events.Images("fixed_noise")] == [3, 6, 9]
     assert [event.step for event in events.Scalars("d_x")] == list(range(1, 10))
+
+
+def test_event_files_that_cannot_be_written_end_in_a_sentence(tiny, monkeypatch, capfd):
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def write(_writer, _data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(RecordWriter, "write", write)
+    with pytest.raises(RunError, match=r"could not be written \(No space left on device\)"):
+        train(tiny(tensorboard=True))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_as_many_numbers_are_wanted_as_metrics_have_names(tiny, monkeypatch):
+    monkeypatch.setitem(gan_demo.METRICS, "loss_e", "Loss_E")
+    with pytest.raises(
+        RunError, match=r"gave 5 numbers for 6 metrics \(loss_d, .*, loss_e\); give"
+    ):
+        train(tiny())
 
 
 def test_bad_constants_are_found_before_any_work(tiny):
