@@ -14,7 +14,6 @@ if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silen
 
 import os
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -39,6 +38,7 @@ from machinery.constants import (
     Rate,
     RunConfig,
     Share,
+    Weight,
     check_config,
     one_of,
     train_as_told,
@@ -53,7 +53,6 @@ from sampling import find_checkpoint, find_weights, generate, load_generator
 
 ImageSize = Annotated[int, one_of({size: str(size) for size in IMAGE_SIZES})]
 Channels = Annotated[int, one_of({1: "1 (gray)", 3: "3 (RGB)"})]
-Weight = Annotated[float, Range("0 (does not) or more", lambda weight: 0 <= weight < inf)]
 RateOfD = Annotated[float, Range("0 (lr) or more, and at most 1", lambda rate: 0 <= rate <= 1)]
 
 

@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
@@ -23,7 +22,6 @@ from machinery.constants import (
     Free,
     OrAll,
     Place,
-    Range,
     RunConfig,
     train_as_told,
 )
@@ -34,7 +32,6 @@ from machinery.pictures import make_grid, save_picture, to_pixels
 from machinery.processes import get_rank
 from my_dataset import CELEBA_PAGE, CelebADataset, find_apart, load_faces, resize_and_crop
 
-Weight = Annotated[float, Range("0 or more", lambda weight: weight >= 0)]
 SIDE = 64  # pixels a side of the images that all applications learn from
 RELEASED = Path(__file__).parent.parent / "checkpoints"
 OVERVIEW, TILE, MOST = "overview.png", 128, 64  # inputs above outputs: side of each, how many

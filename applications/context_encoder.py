@@ -26,7 +26,6 @@ from applications.common import (
     SIDE,
     TrainConfig,
     UseConfig,
-    Weight,
     apply,
     as_pixels,
     load_net,
@@ -48,6 +47,7 @@ from machinery.constants import (
     Place,
     Rate,
     Share,
+    Weight,
     check_config,
     check_ranges,
 )

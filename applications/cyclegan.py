@@ -27,7 +27,6 @@ from torch import nn
 from applications.common import (
     TrainConfig,
     UseConfig,
-    Weight,
     apply,
     as_pixels,
     load_net,
@@ -47,6 +46,7 @@ from machinery.constants import (
     Free,
     Place,
     Rate,
+    Weight,
     check_config,
     check_ranges,
     one_of,

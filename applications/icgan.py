@@ -29,7 +29,6 @@ from applications.common import (
     SIDE,
     TrainConfig,
     UseConfig,
-    Weight,
     image_names,
     load_net,
     middle_square,
@@ -55,6 +54,7 @@ from machinery.constants import (
     Rate,
     Seed,
     Share,
+    Weight,
     check_config,
     check_ranges,
 )

@@ -25,7 +25,6 @@ from torch import nn
 from applications.common import (
     TrainConfig,
     UseConfig,
-    Weight,
     apply,
     as_pixels,
     load_net,
@@ -46,6 +45,7 @@ from machinery.constants import (
     Free,
     Place,
     Rate,
+    Weight,
     check_config,
     check_ranges,
     one_of,

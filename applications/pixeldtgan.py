@@ -25,7 +25,6 @@ from applications.common import (
     SIDE,
     TrainConfig,
     UseConfig,
-    Weight,
     apply,
     as_pixels,
     load_net,
@@ -47,6 +46,7 @@ from machinery.constants import (
     Place,
     Range,
     Rate,
+    Weight,
     check_config,
     check_ranges,
 )

@@ -31,7 +31,6 @@ from applications.common import (
     TILE,
     TrainConfig,
     UseConfig,
-    Weight,
     apply,
     as_pixels,
     image_names,
@@ -48,7 +47,17 @@ from dcgan import initialize_weights
 from drawings.poses import JOINTS, take_pose
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import to_images
-from machinery.constants import Below1, Count, Free, Place, Rate, Seed, check_config, check_ranges
+from machinery.constants import (
+    Below1,
+    Count,
+    Free,
+    Place,
+    Rate,
+    Seed,
+    Weight,
+    check_config,
+    check_ranges,
+)
 from machinery.ema import WeightAverage
 from machinery.figures import ssim
 from machinery.pictures import make_grid, to_pictures

@@ -29,7 +29,6 @@ from torch import nn
 from applications.common import (
     TrainConfig,
     UseConfig,
-    Weight,
     as_pixels,
     load_net,
     new_folder,
@@ -50,6 +49,7 @@ from machinery.constants import (
     Range,
     Rate,
     Seed,
+    Weight,
     check_config,
     check_ranges,
     one_of,

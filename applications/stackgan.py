@@ -28,7 +28,6 @@ from torch import nn
 from applications.common import (
     SIDE,
     TrainConfig,
-    Weight,
     apply,
     as_pixels,
     image_names,
@@ -53,7 +52,17 @@ from drawings.words import (
 )
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import FaceBatches, to_images
-from machinery.constants import Below1, Count, Free, Place, Rate, Seed, check_config, check_ranges
+from machinery.constants import (
+    Below1,
+    Count,
+    Free,
+    Place,
+    Rate,
+    Seed,
+    Weight,
+    check_config,
+    check_ranges,
+)
 from machinery.diffaugment import augment
 from machinery.ema import WeightAverage
 from machinery.figures import descriptors, swd

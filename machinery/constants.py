@@ -50,6 +50,7 @@ Seed = Annotated[int, Range("from 0 to 2**32 - 1", lambda value: 0 <= value < 2*
 Share = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
 Below1 = Annotated[float, Range("at least 0 and below 1", lambda value: 0 <= value < 1)]
 Rate = Annotated[float, Range("above 0 and at most 1", lambda value: 0 < value <= 1)]
+Weight = Annotated[float, Range("from 0 to 1000", lambda value: 0 <= value <= 1000)]  # of a loss
 
 FREE = "may differ when a run goes on, while any other constant would make it another run"
 T = TypeVar("T")

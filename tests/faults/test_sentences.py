@@ -108,7 +108,7 @@ gan_demo.py --resume with_a_folder  # its metrics.csv is a folder
 gan_demo.py --data-dir images  # a constant has no type
     real_labels in Config has no type, so it is no constant; write real_labels: int = ..., or what type it has.
 gan_demo.py --data-dir images --match-contrast inf
-    match_contrast is inf; it must be 0 (does not) or more.
+    match_contrast is inf; it must be from 0 to 1000.
 gan_demo.py --data-dir data/drawn_faces.zip  # they are damaged
     data_dir data/drawn_faces.zip cannot be opened as a zip (File is not a zip file); delete it, and it is drawn again.
 gan_demo.py --data-dir images --device hpu
