@@ -268,7 +268,7 @@ align_faces.py --photos images --out-dir of_other_photos
 align_faces.py --photos images --out-dir half_a_table
     half_a_table/faces.csv cannot be read (other columns); name a new out_dir.
 align_faces.py --photos changed --out-dir images/000.png
-    images/000.png/faces.csv could not be written: images/000.png is a file; name a new folder.
+    images/000.png could not be written: images/000.png is a file; name a new folder.
 """
 
 # A command that goes on to its end, and what it says on the way. (That no CUDA graph can be recorded
