@@ -73,6 +73,7 @@ COLUMNS = ["file", "photo"] + [
     for point in ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
     for axis in "xy"
 ]
+COLUMNS += ["left_out", "bytes"]  # why; and how large the photo is, to tell it from another one
 
 
 # --- from a photo to faces
@@ -284,7 +285,7 @@ def align(config: Config) -> Path:
                 for name, png in pictures:  # one cut short by a kill has no row yet: done again
                     with writing(folder / name):
                         (folder / name).write_bytes(png)
-                rows += found
+                rows += [row | {"bytes": bytes_of(photos, row)} for row in found]
             bar.update(len(results))
             if time.monotonic() > due:
                 write_table(table, rows)
@@ -351,12 +352,12 @@ def label(name):
 
 def row_of(photo, points=None, file="", left_out=""):
     xy = [""] * 10 if points is None else np.stack([points.real, points.imag], 1).ravel().round(2)
-    return dict(zip([*COLUMNS, "left_out"], [file, photo, *map(str, xy), left_out]))
+    return dict(zip(COLUMNS, [file, photo, *map(str, xy), left_out]))
 
 
 def points_in(row):
     """The five points in a row of faces.csv; None if it is of a photo as a whole."""
-    xy = np.array([float(row[column] or "nan") for column in COLUMNS[2:]])
+    xy = np.array([float(row[column] or "nan") for column in COLUMNS[2:12]])
     return None if np.isnan(xy).all() else xy[::2] + 1j * xy[1::2]
 
 
@@ -375,7 +376,8 @@ def read_table(path, photos):
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = list(csv.DictReader(file, strict=True))
-        if any({*row} != {*COLUMNS, "left_out"} or None in row.values() for row in rows):
+        rows = [{"bytes": ""} | row for row in rows]  # which older tables lack
+        if any({*row} != {*COLUMNS} or None in row.values() for row in rows):
             raise ValueError("other columns")
         for row in rows:
             points_in(row)
@@ -383,12 +385,23 @@ def read_table(path, photos):
         raise RunError(f"{path} cannot be read ({error}); name a new out_dir.") from error
     if rows and not {row["photo"] for row in rows} & {*photos.names}:
         raise RunError(f"{path} is of other photos than {photos.data_dir}; name a new out_dir.")
+    for row in rows:
+        known = row["photo"] in photos.files and not row["left_out"].startswith("not readable")
+        if known and row["bytes"] not in ("", bytes_of(photos, row)):
+            raise RunError(
+                f"{path} is of another {row['photo']} than {photos.data_dir} has; name a new out_dir."
+            )
     return rows
+
+
+def bytes_of(photos, row):
+    """How large the photo of a row is, as faces.csv has it."""
+    return str(photos.files[row["photo"]][0])
 
 
 def write_table(path, rows):
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [*COLUMNS, "left_out"], lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     with atomic_write(path) as file:

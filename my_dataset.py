@@ -205,6 +205,8 @@ class CelebADataset(Dataset):
         if self._zip_process != os.getpid():
             try:
                 self._zip, self._zip_process = ZipFile(self.data_dir), os.getpid()
+            except PermissionError:  # its own sentence
+                raise
             except (BadZipFile, OSError) as error:
                 reason = getattr(error, "strerror", None) or error
                 advice = "download it again, or name a folder or another .zip"

@@ -26,6 +26,7 @@ from align_faces import (
     points_in,
     turn_of,
 )
+from common_tools import RunError
 from gan_inference import to_pictures
 from machinery.console import Stopped
 from my_dataset import CelebADataset, load_faces
@@ -137,7 +138,7 @@ def test_every_photo_has_its_rows(photos, tmp_path, capsys, packed):
                 archive.write(path, path.relative_to(photos))
     folder = align(Config(str(source), str(tmp_path / "faces")))
     rows = table(folder)
-    assert list(rows[0]) == [*COLUMNS, "left_out"]
+    assert list(rows[0]) == COLUMNS
     assert sorted((row["photo"], row["left_out"]) for row in rows) == [
         ("2019/turned.jpg", ""),
         ("both.png", ""),
@@ -257,6 +258,20 @@ def test_a_second_run_does_only_what_is_new(quick, faces, capsys):
     rows = table(align(config))
     assert len(searched) == 1 and len(rows) == 26
     assert "26 faces of 13 photos" in capsys.readouterr().out
+
+
+def test_photos_of_the_same_names_as_those_that_are_done_are_not_taken_for_these(quick, faces):
+    """As those of another camera, or of another year."""
+    config, _ = quick
+    before = contents(align(config))
+    put(plain((320, 300)), faces[0], 1, 50).save(Path(config.photos, "03.png"))
+    with pytest.raises(RunError, match=r"faces.csv is of another 03.png than .* has; name a new"):
+        align(config)
+    assert contents(Path(config.out_dir)) == before
+    older = Path(config.out_dir, "faces.csv")  # which did not know how large they are
+    lines = older.read_text().splitlines()
+    older.write_text("".join(f"{line.rpartition(',')[0]}\n" for line in lines))
+    assert len(table(align(config))) == 24
 
 
 def test_a_new_copy_of_a_photo_that_is_done_is_left_out(quick):

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -13,9 +14,11 @@ from conftest import save_images
 from PIL import Image
 from torch.utils.data import DataLoader
 
+import my_dataset
 from common_tools import RunError
 from machinery import packing, processes
 from machinery.batches import FaceBatches, to_images
+from machinery.console import sentence_of
 from my_dataset import (
     DRAWN,
     DRAWN_FACES,
@@ -74,6 +77,16 @@ def test_a_zip_of_a_windows_tool_has_backslashes_in_its_paths(tmp_path):
     )
     assert len(images) == 2
     assert all((images[index] == expected[index]).all() for index in range(2))
+
+
+def test_a_zip_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    path = tmp_path / "faces.zip"
+    path.touch()
+    denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    monkeypatch.setattr(my_dataset, "ZipFile", lambda _: (_ for _ in ()).throw(denied))
+    with pytest.raises(PermissionError) as error:
+        CelebADataset(path, None)
+    assert str(sentence_of(error.value)).startswith(f"{path} cannot be used (Permission denied);")
 
 
 def test_a_zip_may_lead_to_its_images_by_dots(tmp_path):

@@ -265,6 +265,8 @@ align_faces.py --photos images --out-dir texts
     out_dir texts has files in it but no faces.csv; name a new folder.
 align_faces.py --photos images --out-dir of_other_photos
     of_other_photos/faces.csv is of other photos than images; name a new out_dir.
+align_faces.py --photos images --out-dir of_another
+    of_another/faces.csv is of another 000.png than images has; name a new out_dir.
 align_faces.py --photos images --out-dir half_a_table
     half_a_table/faces.csv cannot be read (other columns); name a new out_dir.
 align_faces.py --photos changed --out-dir images/000.png
@@ -567,9 +569,10 @@ def make_images():
         Path(folder, "broken.jpg").write_bytes(b"broken")
     Path("damaged/a page.png").write_bytes(b"<html>404 not found</html>")
     Path("damaged/cut.png").write_bytes(Path("images/000.png").read_bytes()[:-60])
-    columns = ",".join([*align_faces.COLUMNS, "left_out"])
+    columns = ",".join(align_faces.COLUMNS)
     for folder, table in (
-        ("of_other_photos", f"{columns}\n,others.jpg{',' * 10},no face in the photo\n"),
+        ("of_another", f"{columns}\n,000.png{',' * 10},no face in the photo,1\n"),
+        ("of_other_photos", f"{columns}\n,others.jpg{',' * 10},no face in the photo,\n"),
         ("half_a_table", "file,photo\n,000.png\n"),
     ):
         Path(folder).mkdir()
