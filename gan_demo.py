@@ -97,6 +97,8 @@ class Config(RunConfig):
     OLDER: ClassVar = {
         "diffaugment": "", "ema_decay": 0.0, "lr_d": 0.0, "lr_decay_epochs": 0, "match_contrast": 0.0,
     }  # fmt: skip
+    # Constants that runs once had.
+    GONE: ClassVar = {"job", "num_workers", "recipe"}
 
 
 # The chapter's own training, as --recipe chapter gives it; its public script lets lr fall.

@@ -443,19 +443,12 @@ def build(gr, config, folder):
 def explore(config: Config):
     """Show the page until Ctrl-C. Raises RunError, with a sentence for the user, for bad input."""
     check_ranges(config)
-    try:
-        with socket.create_server((config.host, config.port)):
-            pass
-    except OSError as error:
-        reason = (error.strerror or str(error)).split(" (")[0]
-        raise RunError(
-            f"port {config.port} of {config.host} cannot be used ({reason}); if the page is "
-            "open already, use that, else name another with --port."
-        ) from error
+    try_port(config)
     with tempfile.TemporaryDirectory() as folder:  # uploads and pictures, until it ends
         gr = load_gradio(folder)
         page, text = build(gr, config, Path(folder))
         fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+        try_port(config)  # while the page was made, another one may have taken it
         try:
             page.launch(
                 server_name=config.host, server_port=config.port, inbrowser=config.show,
@@ -469,6 +462,19 @@ def explore(config: Config):
             threading.Event().wait()
         finally:
             page.close(verbose=False)
+
+
+def try_port(config):
+    """Raise RunError where the page's address cannot be used."""
+    try:
+        with socket.create_server((config.host, config.port)):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).split(" (")[0]
+        raise RunError(
+            f"port {config.port} of {config.host} cannot be used ({reason}); if the page is "
+            "open already, use that, else name another with --port."
+        ) from error
 
 
 CSS = """

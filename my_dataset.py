@@ -323,6 +323,8 @@ def load_faces(
                 raise ValueError(f"lacks {len(mended)} that can be read by now, as {mended[0]}")
         with suppress(OSError):  # of another user, or on a disk that is read-only
             os.utime(path)  # used now
+    except PermissionError:  # another user's: nothing is damaged
+        raise
     except (OSError, ValueError) as error:
         if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
             print(f"{path} is damaged or of other images ({error}); packing again.", flush=True)

@@ -171,8 +171,8 @@ def find_run(config):
 def saved_config(config_class, resume, out_dir):
     """The Config of a run to go on with: its config.json, and resume set to the run's folder.
 
-    A constant that it lacks is as in config_class.OLDER, else the default. Raises RunError where
-    there is no such run.
+    A constant that it lacks is as in config_class.OLDER, else the default; those in GONE are passed
+    over. Raises RunError where there is no such run.
     """
     run = find_run(config_class(resume=resume, out_dir=out_dir))
     if not (run / "config.json").is_file():
@@ -185,9 +185,8 @@ def saved_config(config_class, resume, out_dir):
         if not isinstance(saved, dict):
             raise TypeError("it holds no constants by their names")
         names = {field.name for field in fields(config_class)}
-        older = getattr(config_class, "OLDER", {})
-        strange = sorted(saved.keys() - names)
-        if strange and names - saved.keys() - older.keys():
+        older, gone = getattr(config_class, "OLDER", {}), getattr(config_class, "GONE", set())
+        if strange := sorted(saved.keys() - names - gone):
             raise ValueError(f"it is of another script, for this one has no {strange[0]}")
         known = {name: value for name, value in saved.items() if name in names}
         config = config_class(**older | known | {"resume": str(run)})

@@ -1,7 +1,6 @@
 """Files that are written whole or not at all, and folders that are never written over."""
 
 import errno
-import glob
 import os
 import re
 import time
@@ -50,8 +49,8 @@ def atomic_write(path, sync=True, make_folder=False):
     with writing(path):
         if make_folder:
             path.parent.mkdir(parents=True, exist_ok=True)
-        for other in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
-            with suppress(FileNotFoundError):  # another process has finished it meanwhile
+        for other in path.parent.glob(f"*.{'[0-9a-f]' * 32}.partial"):
+            with suppress(FileNotFoundError, PermissionError):  # finished meanwhile, or another's
                 if time.time() - other.stat().st_mtime > 3600:  # of a process that was killed
                     other.unlink()
         try:

@@ -312,6 +312,16 @@ def test_where_a_file_has_the_place_of_the_cache_nothing_is_called_damaged(tmp_p
     assert capsys.readouterr().out == ""
 
 
+def test_packed_images_that_may_not_be_read_are_not_called_damaged(tmp_path, capsys, monkeypatch):
+    def denied(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(my_dataset, "open_packed", denied)
+    with pytest.raises(PermissionError):
+        load_faces(save_images(tmp_path / "images", 3), tmp_path / "cache", 32)
+    assert capsys.readouterr().out == "" and not (tmp_path / "cache").exists()
+
+
 def test_packing_that_ends_early_leaves_nothing(tmp_path, monkeypatch):
     folder = save_images(tmp_path / "faces", 3)
     monkeypatch.setattr(packing, "decode", refuse)

@@ -121,6 +121,15 @@ def test_the_newest_run_is_the_newest_that_has_a_checkpoint(tiny):
     assert train(tiny(num_epochs=1)).name == "run51"
 
 
+def test_a_run_with_a_constant_that_the_script_lacks_does_not_go_on(tiny):
+    """As one that was renamed in the script: it would go on with another value."""
+    run = train(tiny(num_epochs=1))
+    text = (run / "config.json").read_text()
+    (run / "config.json").write_text(text.replace("match_contrast", "contrast_weight"))
+    with pytest.raises(RunError, match="of another script, for this one has no contrast_weight"):
+        saved_config(str(run))
+
+
 @pytest.mark.parametrize("text", ['{"batch_size": "5"}', '{"lr": null}', '{"nz": 8.0}', "[1]", "{"])
 def test_a_config_that_was_edited_wrongly_is_named(tiny, text):
     run = train(tiny(num_epochs=1))

@@ -297,6 +297,7 @@ def test_a_run_of_an_older_version_goes_on(tiny):
     config = json.loads((run / "config.json").read_text())
     for name in ("diffaugment", "ema_decay", "lr_d", "lr_decay_epochs"):
         del config[name]
+    config |= {"recipe": "default", "num_workers": 0}  # which there were at that time
     (run / "config.json").write_text(json.dumps(config))
     path = run / "checkpoint_0_epoch.pkl"
     checkpoint = load_checkpoint(path)
