@@ -99,6 +99,25 @@ def test_each_level_is_faded_in_and_held():
     assert progan.levels(1.25) == (2, 0.25)
 
 
+def test_the_finest_colours_are_drawn_at_half_the_sides():
+    """Once it is grown, and when it is used; what is light and dark stays as it was trained."""
+    torch.manual_seed(0)
+    net, noise = progan.Generator(5, progan.widths_of(8, 16)).double(), torch.randn(3, 5, 1, 1)
+    for growth in (1, 1.5, 2):
+        net.growth.fill_(growth)
+        trained, drawn = net.train()(noise.double()), net.eval()(noise.double())
+        if growth == 1:
+            assert torch.equal(trained, drawn)
+            continue
+        gray = trained.mean(1, keepdim=True)
+        assert torch.allclose(drawn.mean(1, keepdim=True), gray)
+        colours = (drawn - gray).unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (3, 3, 8, 2, 8, 2)
+        mean = (trained - gray).unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).mean((3, 5), True)
+        assert torch.allclose(colours, mean.expand_as(colours)) and not torch.allclose(
+            trained, drawn
+        )
+
+
 @pytest.mark.parametrize("net", ["generator", "critic", "real"])
 def test_a_level_comes_in_without_a_jump(net):
     """With a share of nothing all is as before, only larger; with all of it the old way is gone."""
