@@ -26,8 +26,8 @@ def writing(path):
             ) from error
         if isinstance(error, FileNotFoundError) and not Path(path).parent.exists():
             raise RunError(
-                f"{path} could not be written: {Path(path).parent} was moved or deleted meanwhile; go "
-                "on in its new place, or begin anew."
+                f"{path} could not be written: there is no folder {Path(path).parent}; if it was moved "
+                "meanwhile, go on in its new place."
             ) from error
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise RunError(

@@ -379,7 +379,7 @@ def test_a_run_that_is_taken_away_while_it_trains_says_so(tiny, monkeypatch, go)
         return step(*arguments)
 
     monkeypatch.setattr(gan_demo, "train_step", and_gone)
-    gone = r"run1/metrics.csv could not be written: .*run1 was moved or deleted meanwhile; go on in"
+    gone = r"run1/metrics.csv could not be written: there is no folder .*run1; if it was moved"
     with pytest.raises(RunError, match=gone):
         train(config)
 
@@ -388,7 +388,7 @@ def test_a_folder_that_was_moved_is_not_made_anew(tmp_path):
     """As it would be by what is written of an epoch whose metrics are written already."""
     run = Run.__new__(Run)
     run.folder = tmp_path / "run1"
-    with pytest.raises(RunError, match="run1 was moved or deleted meanwhile"):
+    with pytest.raises(RunError, match="there is no folder .*run1; if it was moved"):
         run._write_epoch(0, 1, None, {"epoch": 0})
     assert not run.folder.exists()
 

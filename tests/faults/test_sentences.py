@@ -693,7 +693,7 @@ def test_the_tables_have_every_sentence_of_the_code():
     elsewhere = (  # or of one word
         "is not a readable image", "Going on without a CUDA graph", "cannot go on after such a failure",
         "device mps cannot be used by several processes",
-        "was moved or deleted meanwhile; go",
+        "; if it was moved meanwhile, go on in",
         "has other images than the run was trained on",  # tests/test_evaluate.py
         "); give one for each.",  # tests/test_training.py
         # of the page: tests/test_explore.py
