@@ -54,7 +54,7 @@ class UNet(nn.Module):
 
 def patch_discriminator(channels, width, norm):
     """Images (N, channels, H, W) -> logits (N, 1, H / 4 - 2, W / 4 - 2), each of a patch of 34 x 34 that
-    it sees: what the whole shows, L1 or a cycle must tell (Isola et al. 2017, arXiv:1611.07004).
+    it sees: what the whole shows, others must tell (Isola et al. 2017, arXiv:1611.07004).
 
     norm: a class of layers such as nn.BatchNorm2d. The paper's patches are 70 x 70, of images of 256.
     """

@@ -70,9 +70,9 @@ class Config(TrainConfig):
     num_epochs: Free[Count] = 12  # times through all the images but the tenth that is kept apart
     batch_size: Count = 16  # images in one iteration (of each process, under torchrun)
     width: Count = 40  # channels of the net's first layer
-    width_d: Count = 48  # and of the discriminator's
-    lr: Rate = 0.0004  # learning rate of Adam, for both nets of the paper and the one beside them
-    l1: Weight = 100  # weight of the absolute error, beside 1 for the adversarial loss
+    width_d: Count = 48  # and of the discriminators'
+    lr: Rate = 0.0004  # learning rate of Adam, for all nets; in the last quarter it falls to 0
+    l1: Weight = 30  # weight of the absolute error, beside 1 for each adversarial loss
     dropout: Below1 = 0.5  # of the two lowest stages of the net's decoder
     ema_decay: Below1 = 0.999  # of the moving average of the net's weights, which is what is used
     out_dir: Free[Place] = "log_gan/pix2pix"  # each run gets a folder of its own in here
@@ -125,7 +125,21 @@ def to_pair(images, direction, strength=4):
     return (first, second) if direction == "AtoB" else (second, first)
 
 
-def train_step(given, real, net, discriminator, alone, optimizers, config):
+def judge(discriminators, given, images):
+    """Whether images (N, 3, 64, 64) belong to what was given: logits of each patch, (N, 1, 14, 14), and
+    of the whole, seen at a quarter of the sides, (N, 1, 2, 2). The paper has patches alone; they do
+    not see whether a face as a whole is as light and as colourful as it should be."""
+    patches, whole = discriminators
+    pair = torch.cat([given, images], dim=1)
+    return patches(pair).float(), whole(F.avg_pool2d(pair, 4)).float()
+
+
+def mean_loss(logits, sign):
+    """Of both judgements: sign 1 asks for low logits, -1 for high ones."""
+    return sum(F.softplus(sign * each).mean() for each in logits)
+
+
+def train_step(given, real, net, discriminators, alone, optimizers, config):
     """One iteration: a step of D on pairs, one of the net by D and L1, one of alone by L2 only.
 
     given, real: (N, 3, 64, 64) in [-1, 1]; optimizers: of the three nets, in their order. Returns
@@ -136,20 +150,19 @@ def train_step(given, real, net, discriminator, alone, optimizers, config):
         made = net(given)
     made = made.to(real.dtype)
 
-    # (1) D: does the second picture belong to the first, in each patch?
-    pair = torch.cat([given, made], dim=1)
+    # (1) D: does the second picture belong to the first, in each patch and as a whole?
     with half:
-        logits_real = discriminator(torch.cat([given, real], dim=1)).float()
-        logits_made = discriminator(pair.detach()).float()
-    loss_d = (F.softplus(-logits_real).mean() + F.softplus(logits_made).mean()) / 2
+        logits_real = judge(discriminators, given, real)
+        logits_made = judge(discriminators, given, made.detach())
+    loss_d = (mean_loss(logits_real, -1) + mean_loss(logits_made, 1)) / 2
     optimizers[1].zero_grad()
     loss_d.backward()
-    average_gradients(discriminator)
+    average_gradients(discriminators)
     optimizers[1].step()
 
-    # (2) The net: L1 gives the shapes and colours, D the sharpness
+    # (2) The net: L1 gives the shapes and colours, D the sharpness and the light
     with half:
-        adversarial = F.softplus(-discriminator(pair).float()).mean()
+        adversarial = mean_loss(judge(discriminators, given, made), -1)
     l1 = F.l1_loss(made, real)
     optimizers[0].zero_grad()
     (adversarial + config.l1 * l1).backward(inputs=list(net.parameters()))
@@ -164,7 +177,7 @@ def train_step(given, real, net, discriminator, alone, optimizers, config):
     l2.backward()
     average_gradients(alone)
     optimizers[2].step()
-    judged = logits_real.sigmoid().mean(), logits_made.sigmoid().mean()
+    judged = [patches.sigmoid().mean() for patches, _ in (logits_real, logits_made)]
     return torch.stack([l1, adversarial, loss_d, l2, *judged]).detach()
 
 
@@ -181,8 +194,10 @@ def train(config: Config) -> Path:
 
     set_seed(config.seed)
     net, alone = u_net(config.width, config.dropout), u_net(config.width)
-    discriminator = patch_discriminator(6, config.width_d, nn.BatchNorm2d)
-    nets = net, discriminator, alone
+    discriminators = nn.ModuleList(
+        patch_discriminator(6, config.width_d, nn.BatchNorm2d) for _ in ("patches", "whole")
+    )
+    nets = net, discriminators, alone
     for each in nets:
         initialize_weights(each)
         each.to(device, memory_format=torch.channels_last)
@@ -197,8 +212,11 @@ def train(config: Config) -> Path:
 
     with Run(config, parts, METRICS, data) as run:
         run.save_picture("real.png", lambda: make_grid(torch.cat([first[:8], real[:8]]), 8))
-        for _ in run.epochs():
+        for epoch in run.epochs():
             for batch in run.batches():
+                left = 1 - (epoch + run.seen / data.count) / config.num_epochs
+                for each in optimizers:
+                    each.param_groups[0]["lr"].fill_(config.lr * min(1, 4 * left))
                 for average in averages.values():
                     average.set_share(run.step)
                 strength = float(torch.empty(()).uniform_(2, 8))  # pencils differ

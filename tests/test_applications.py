@@ -5,7 +5,7 @@ import itertools
 import json
 import shutil
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -521,20 +521,45 @@ def test_a_step_of_pix2pix_written_out_again():
     torch.manual_seed(0)
     given, real = torch.rand(2, 3, 3, 64, 64, dtype=torch.float64) * 2 - 1
     net, alone = (pix2pix.u_net(4).double() for _ in range(2))
-    d = pix2pix.patch_discriminator(6, 4, torch.nn.BatchNorm2d).double()
+    both = [pix2pix.patch_discriminator(6, 4, torch.nn.BatchNorm2d).double() for _ in range(2)]
+    both = torch.nn.ModuleList(both)
     config = pix2pix.Config(bf16=False, l1=30)
-    optimizers = [torch.optim.SGD(each.parameters(), lr=0.0) for each in (net, d, alone)]
-    numbers = pix2pix.train_step(given, real, net, d, alone, optimizers, config)
+    optimizers = [torch.optim.SGD(each.parameters(), lr=0.0) for each in (net, both, alone)]
+    numbers = pix2pix.train_step(given, real, net, both, alone, optimizers, config)
     made, by_alone = net(given), alone(given)
     l1, l2 = (made - real).abs().mean(), ((by_alone - real) ** 2).mean()
-    p_real, p_made = (d(torch.cat([given, each], 1)).float().sigmoid() for each in (real, made))
-    assert p_real.shape == (3, 1, 14, 14)
-    adversarial, loss_d = -p_made.log().mean(), -(p_real.log() + (1 - p_made).log()).mean() / 2
-    expected = torch.stack([l1, adversarial, loss_d, l2, p_real.mean(), p_made.mean()])
+    adversarial = loss_d = 0
+    for d, block in zip(both, (1, 4)):  # the second sees the mean of 4 x 4 pixels
+        pairs = (torch.cat([given, each], 1).unflatten(3, (-1, block)) for each in (real, made))
+        seen = (pair.unflatten(2, (-1, block)).mean((3, 5)) for pair in pairs)
+        p_real, p_made = (d(each).float().sigmoid() for each in seen)
+        adversarial = adversarial - p_made.log().mean()
+        loss_d = loss_d - (p_real.log() + (1 - p_made).log()).mean() / 2
+        if block == 1:
+            assert p_real.shape == (3, 1, 14, 14)
+            judged = p_real.mean(), p_made.mean()
+    assert p_real.shape == (3, 1, 2, 2)
+    expected = torch.stack([l1, adversarial, loss_d, l2, *judged])
     assert torch.allclose(numbers, expected, rtol=1e-4)
     for each, loss in [(net, adversarial + 30 * l1), (alone, l2)]:
         gradient = torch.autograd.grad(loss, each.last.weight, retain_graph=True)[0]
         assert torch.allclose(each.last.weight.grad, gradient, rtol=1e-3, atol=1e-8)
+
+
+def test_the_rate_falls_to_0_in_the_last_quarter(images, tmp_path, monkeypatch):
+    rates, step = [], pix2pix.train_step
+
+    def noting_step(*arguments):
+        rates.append([float(each.param_groups[0]["lr"]) for each in arguments[-2]])
+        return step(*arguments)
+
+    monkeypatch.setattr(pix2pix, "train_step", noting_step)
+    config = small_config(pix2pix, images, tmp_path)
+    pix2pix.train(replace(config, num_epochs=4, lr=0.01))
+    learnt = len([*images.iterdir()]) - len(apart(images))
+    falling = [0.01 * (1 - seen / learnt) for seen in range(0, learnt - 7, 8)]
+    expected = [0.01] * (3 * len(falling)) + falling
+    assert len(falling) > 1 and all(each == pytest.approx(expected) for each in zip(*rates))
 
 
 def test_dropout_is_of_the_training_alone(tmp_path):
