@@ -40,13 +40,12 @@ from machinery.files import numbered
 from machinery.pictures import make_grid, save_animation, to_pictures
 from my_dataset import MAX_FILE
 from sampling import (
-    RELEASED,
     find_checkpoint,
     find_net,
     generate,
-    is_weights,
     latent_loop,
     load_generator,
+    released,
 )
 
 Host = Annotated[str, Range("an address", bool)]
@@ -74,9 +73,9 @@ class Config:
 
 def checkpoints(*named):
     """From a short name to the path of each checkpoint to choose: those named, those of all runs, the
-    newest first, and the released ones. None of them is opened."""
+    newest first, and the released one. None of them is opened."""
     paths = [path for run in trained_runs(RUNS) for path in reversed(checkpoint_paths(run))]
-    paths += sorted(filter(is_weights, RELEASED.glob("*")))
+    paths += released()
     once = {Path(path).resolve(): str(path) for path in reversed([*named, *paths])}
     return [(str(Path(*Path(path).parts[-2:])), path) for path in reversed(once.values())]
 

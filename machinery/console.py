@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager, suppress
-from math import inf
 from pathlib import Path
 
 from tqdm import tqdm
@@ -177,7 +176,7 @@ def progress_bar(total, done, unit="images", disable=False):
     else:
         line = f"{{desc}}{{n_fmt}}/{{total_fmt}} {unit}, {{rate_fmt}}, {{remaining}} left"
         options = {
-            "unit": f" {unit}", "mininterval": 30, "maxinterval": inf, "delay": 1, "file": _Lines(),
+            "unit": f" {unit}", "mininterval": 30, "miniters": 1, "delay": 1, "file": _Lines(),
         }  # fmt: skip
     with catch_signals() as caught:  # half made, a bar would complain on its way out
         bar = tqdm(total=total, initial=done, bar_format=line, **options)

@@ -354,18 +354,20 @@ def test_metrics_that_begin_late_or_lack_something_go_on(tiny, capsys, change):
 
 
 def test_where_no_terminal_is_a_slow_run_has_a_line_each_half_minute(capsys, monkeypatch):
-    """A thread of tqdm's would write one each 10 seconds, too."""
+    """tqdm would look at the time seldom once it is fast, and its thread write one each 10 seconds."""
     monkeypatch.setattr(tqdm, "monitor_interval", 0.02)
     monkeypatch.setattr(tqdm, "monitor", None)
     with progress_bar(10, 0) as bar:
         bar.start_t -= 90
+        bar.last_print_t -= 40
+        bar.update(6)  # it is fast
+        assert capsys.readouterr().err.startswith("6/10 images, ")
         bar.last_print_t -= 20
-        bar.miniters = 2  # as soon as it is fast
         time.sleep(0.2)
         assert capsys.readouterr().err == ""
         bar.last_print_t -= 20
-        bar.update(2)
-        assert capsys.readouterr().err.startswith("2/10 images, ")
+        bar.update()  # and slow
+        assert capsys.readouterr().err.startswith("7/10 images, ")
     tqdm.monitor.exit()
 
 
