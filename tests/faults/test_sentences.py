@@ -266,7 +266,7 @@ align_faces.py --photos images --out-dir texts
 align_faces.py --photos images --out-dir of_other_photos
     of_other_photos/faces.csv is of other photos than images; name a new out_dir.
 align_faces.py --photos images --out-dir of_another
-    of_another/faces.csv is of another 000.png than images has; name a new out_dir.
+    of_another/faces.csv is of other photos than images has by the same names, as 000.png; name a new out_dir.
 align_faces.py --photos images --out-dir half_a_table
     half_a_table/faces.csv cannot be read (other columns); name a new out_dir.
 align_faces.py --photos changed --out-dir images/000.png
