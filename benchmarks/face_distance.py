@@ -57,6 +57,7 @@ def make_distance(attributes, data_dir, images, halves, folder):
     _, labels = read_attributes(attributes, CelebADataset(data_dir, None).names)
     known = np.delete(np.arange(len(images)), np.concatenate(halves))
     number = zlib.crc32(labels[known], zlib.crc32(images[known]))
+    Path(folder).mkdir(parents=True, exist_ok=True)
     net = trained_face_net(images[known], labels[known], Path(folder, f"face_net_{number:08x}.pt"))
     real = images[halves[0]]
     told = net[-1](torch.tensor(features(net, real)).float()) > 0

@@ -998,7 +998,7 @@ context_encoder.py --data-dir many --out-dir many/runs
 context_encoder.py --random-blocks 2
     random_blocks is 2.0; it must be from 0 to 1.
 context_encoder.py --adversarial -1
-    adversarial is -1.0; it must be 0 or more.
+    adversarial is -1.0; it must be from 0 to 1000.
 icgan.py --input photos --out-dir out --path-checkpoint icgan.pkl --set Smiling=1 Hat=1
     set has Hat=1, which is no NAME=0 or NAME=1 of what these weights can change: Blond_Hair, Smiling.
 icgan.py --input photos --out-dir out --path-checkpoint icgan.pkl --set Smiling=yes

@@ -492,7 +492,7 @@ ERRORS = """
 --data-dir full --attributes-file missing.txt
     attributes_file missing.txt does not tell the attributes of the images (...); name CelebA's ...
 --match -1
-    match is -1.0; it must be 0 or more.
+    match is -1.0; it must be from 0 to 1000.
 """
 NOTES = """
 --text,A,woman --out-dir new
