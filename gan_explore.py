@@ -447,7 +447,6 @@ def explore(config: Config):
         gr = load_gradio(folder)
         page, text = build(gr, config, Path(folder))
         fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-        try_port(config)  # while the page was made, another one may have taken it
         try:
             page.launch(
                 server_name=config.host, server_port=config.port, inbrowser=config.show,
@@ -459,6 +458,9 @@ def explore(config: Config):
                 f"Open http://{config.host}:{config.port} in a browser; Ctrl-C ends it.", flush=True
             )
             threading.Event().wait()
+        except OSError:
+            try_port(config)  # says that another page has taken it while this one was made
+            raise
         finally:
             page.close(verbose=False)
 
