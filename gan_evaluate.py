@@ -74,7 +74,8 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
 
     # Real images: as many to compare with as are drawn, and as many again to show what chance does
     data_dir, images, fingerprint = real_images(paths[0], config, image_size, nc)
-    if not config.data_dir and first[2] not in (None, fingerprint):
+    trained_with = first[2]  # of a stranger's file it may be anything
+    if not config.data_dir and isinstance(trained_with, int) and trained_with != fingerprint:
         print(
             f"{data_dir} has other images than the run was trained on; the figures are of those that "
             "it has now."
