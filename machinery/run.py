@@ -107,6 +107,7 @@ class Run:
             self.folder = from_rank_0(lambda: new_folder(config.out_dir, "run"))
         if self.rank == 0:
             stack.enter_context(locked(self.folder))
+            self.inode = self.folder.stat().st_ino
         if config.resume:
             self._go_on()
         if self.rank == 0:
@@ -233,6 +234,7 @@ class Run:
         block = block.tolist()  # only here the loop waits for the device
         self.stop = largest(self.caught[0] if self.caught else 0)
         if self.rank == 0:
+            self._check_folder()
             write_metrics(self.folder, self.metrics, self.epoch, self.iteration - len(block), block)
             if (bad := not_finite_loss(self.metrics, block)) is not None:
                 place = f"epoch {self.epoch}, iteration {self.iteration - len(block) + bad}"
@@ -244,6 +246,14 @@ class Run:
             with writing(self.folder):
                 for name, value in zip(self.metrics, block[-1]):
                     self.board.add_scalar(name, value, self.step)
+
+    def _check_folder(self):
+        """Raise RunError where another folder has the place of the one that this run began in."""
+        if self.folder.exists() and self.folder.stat().st_ino != self.inode:
+            raise RunError(
+                f"{self.folder} is another run's by now, for this one's was moved or deleted; go on in its "
+                "new place."
+            )
 
     def _numbers(self, block):
         return " ".join(f"{name} {value:.2f}" for name, value in zip(self.metrics, block[-1]))
@@ -309,6 +319,7 @@ class Run:
         Without a picture, the checkpoint is that of an interrupted epoch. Where a weight is not
         finite, no checkpoint is written.
         """
+        self._check_folder()
         if checkpoint and (name := not_finite(checkpoint)):
             raise self._diverged(f"after iteration {step} weights are not finite ({name})")
         if picture is None:

@@ -386,10 +386,26 @@ def test_a_run_that_is_taken_away_while_it_trains_says_so(tiny, monkeypatch, go)
         train(config)
 
 
+def test_a_run_whose_folder_was_moved_does_not_go_on_in_another_ones(tiny, monkeypatch):
+    config, step = tiny(), gan_demo.train_step
+    folder = Path(config.out_dir, "run1")
+
+    def and_another(*arguments):
+        if not folder.with_name("moved").exists():
+            folder.rename(folder.with_name("moved"))
+            folder.mkdir()
+        return step(*arguments)
+
+    monkeypatch.setattr(gan_demo, "train_step", and_another)
+    with pytest.raises(RunError, match="run1 is another run's by now, .* go on in its new place"):
+        train(config)
+    assert not [*folder.iterdir()]
+
+
 def test_a_folder_that_was_moved_is_not_made_anew(tmp_path):
     """As it would be by what is written of an epoch whose metrics are written already."""
     run = Run.__new__(Run)
-    run.folder = tmp_path / "run1"
+    run.folder, run.inode = tmp_path / "run1", 1
     with pytest.raises(RunError, match="there is no folder .*run1; if it was moved"):
         run._write_epoch(0, 1, None, {"epoch": 0})
     assert not run.folder.exists()
