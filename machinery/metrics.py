@@ -114,7 +114,8 @@ def event_files(folder, step):
     from torch.utils.tensorboard import SummaryWriter  # slow to load
 
     def say_once(what):
-        if not isinstance(what.exc_value, OSError):  # its thread's, which the next call raises, too
+        theirs = type(what.thread).__module__.startswith("tensorboard")
+        if not theirs:  # the next call raises that, too
             before(what)
 
     before, threading.excepthook = threading.excepthook, say_once
