@@ -82,7 +82,11 @@ def load_generator(path, checkpoint, raw=False):
             for key in each
             if not (isinstance(each[key], (dict, list, tuple)) and each[key])
         )
-        raise RunError(f"{path} has no DCGAN generator in it; its keys are {keys or 'none'}.")
+        ours = isinstance(checkpoint, dict) and not OURS.isdisjoint(checkpoint)
+        other = "; what an application has trained is drawn with by python -m applications.NAME"
+        raise RunError(
+            f"{path} has no DCGAN generator in it; its keys are {keys or 'none'}{other * ours}."
+        )
     return generator
 
 
@@ -132,6 +136,7 @@ def nets_in(checkpoint, fits):
     found = {}
     for place, each in dicts_in(checkpoint):
         keys = [key for key in each if isinstance(key, str) and torch.is_tensor(each[key])]
+        whole = ".".join(map(str, place)) in OURS  # with more in it, it is an application's
         for depth in range(DEEPEST):
             groups = {}
             for key in keys:
@@ -140,7 +145,7 @@ def nets_in(checkpoint, fits):
             fitting = {
                 name_of(beginning): groups[beginning]
                 for beginning in groups
-                if fits(groups[beginning])
+                if fits(groups[beginning]) and not (whole and len(groups) > 1)
             }
             if fitting:
                 found |= fitting

@@ -187,7 +187,10 @@ def saved_config(config_class, resume, out_dir):
         names = {field.name for field in fields(config_class)}
         older, gone = getattr(config_class, "OLDER", {}), getattr(config_class, "GONE", set())
         if strange := sorted(saved.keys() - names - gone):
-            raise ValueError(f"it is of another script, for this one has no {strange[0]}")
+            raise ValueError(
+                f"it is of another script, for this one has no {strange[0]}; if it had it once, put that "
+                "back, or take it out of there"
+            )
         known = {name: value for name, value in saved.items() if name in names}
         config = config_class(**older | known | {"resume": str(run)})
         check_ranges(config)

@@ -139,9 +139,10 @@ class Run:
                 "other nets than this script with config.json; start a new run."
             ) from error
         if not same_data:
+            begin = f" with --init-from {quoted(folder)}" * hasattr(config, "init_from")
             raise RunError(
                 f"the {data.unit} in {data.source} are not those that {folder} was trained on; bring "
-                "those back, name the place where they are, or start a new run."
+                f"those back, name the place where they are, or start a new run{begin}."
             )
         if self.epoch + (self.iteration > 0) > config.num_epochs:
             raise RunError(

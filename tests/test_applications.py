@@ -990,7 +990,7 @@ context_encoder.py --input photos --out-dir out --device cuda:99
 context_encoder.py --input= --out-dir out
     input is empty; it must be a path.
 pix2pix.py --resume of_icgan
-    of_icgan is no run to go on with: its config.json cannot be read (it is of another script, for this one has no attributes).
+    of_icgan is no run to go on with: its config.json cannot be read (it is of another script, for this one has no attributes; if it had it once, put that back, or take it out of there).
 context_encoder.py --data-dir few
     few gives 9 images; a tenth of them is kept apart, so use 10 or more.
 context_encoder.py --data-dir many --out-dir many/runs

@@ -540,6 +540,19 @@ def test_an_encoder_alone_is_no_generator(tmp_path):
         load_generator(tmp_path / "e.pth", load_file(tmp_path / "e.pth"))
 
 
+@pytest.mark.parametrize(
+    "path",
+    sorted({*sampling.RELEASED.glob("*.pkl")} - {*sampling.released()}),
+    ids=lambda path: path.stem,
+)
+def test_what_an_application_has_trained_is_no_dcgan(path):
+    with pytest.raises(
+        RunError, match=r"no DCGAN generator.* with by python -m applications\.NAME\."
+    ):
+        load_generator(path, load_file(path))
+    assert find_weights(path, load_file(path), Discriminator) is None
+
+
 def test_two_calls_never_write_over_each_others_faces(trained, tmp_path, call, monkeypatch):
     save_weights({"g_model_state_dict": trained.state_dict(), "epoch": 0}, tmp_path / "g.pkl")
     faces = tmp_path / "faces"

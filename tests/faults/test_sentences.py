@@ -150,7 +150,7 @@ gan_demo.py --resume of_another_net
 gan_demo.py --resume half_a_config
     half_a_config is no run to go on with: its config.json cannot be read (...).
 gan_demo.py --resume of_changed_images
-    the images in images are not those that of_changed_images was trained on; bring those back, name the place where they are, or start a new run.
+    the images in images are not those that of_changed_images was trained on; bring those back, name the place where they are, or start a new run with --init-from of_changed_images.
 gan_inference.py --num-img 0
     num_img is 0; it must be 1 or more.
 gan_inference.py --seed -1
@@ -207,6 +207,8 @@ gan_inference.py --path-checkpoint two_channels.pkl
     two_channels.pkl holds no DCGAN generator: it draws images of 2 channels, neither 1 nor 3.
 gan_inference.py --path-checkpoint discriminator.pkl
     discriminator.pkl has no DCGAN generator in it; its keys are netD.main.0.weight, netD.main.2.weight, netD.main.3.weight, netD.main.3.bias, netD.main.3.running_mean and others.
+gan_inference.py --path-checkpoint application.pkl
+    application.pkl has no DCGAN generator in it; its keys are g_model_state_dict.encoder.weight, ...; what an application has trained is drawn with by python -m applications.NAME.
 gan_inference.py --path-checkpoint biases.pkl
     biases.pkl holds no DCGAN generator: its convolutions have biases, which a DCGAN's have not.
 gan_inference.py --path-checkpoint without_norms.pkl
@@ -582,6 +584,9 @@ def make_images():
 
 def make_weights():
     generator = Generator(8, 8, 3, 32).state_dict()
+    application = {"encoder.weight": torch.zeros(8, 3, 4, 4)} | {
+        f"generator.{name}": value for name, value in generator.items()
+    }
     parameters = {name: generator[name] for name, _ in Generator(8, 8, 3, 32).named_parameters()}
     files = {
         "weights": generator,
@@ -595,6 +600,7 @@ def make_weights():
         "a_whole_net": Generator(8, 8, 3, 32),
         "discriminator": {"netD": Discriminator(3, 8, 32).state_dict()},
         "nothing": {},
+        "application": {"g_model_state_dict": application},
         "biases": generator | {"main.0.bias": torch.zeros(32)},
         "without_norms": {name: generator[name] for name in generator if generator[name].ndim == 4},
         "complex": {name: value.to(torch.complex64) for name, value in generator.items()},
