@@ -71,7 +71,7 @@ class Config(TrainConfig):
     batch_size: Count = 16  # images in one iteration (of each process, under torchrun)
     width: Count = 40  # channels of the net's first layer
     width_d: Count = 48  # and of the discriminators'
-    lr: Rate = 0.0004  # learning rate of Adam, for all nets; in the last quarter it falls to 0
+    lr: Rate = 0.0004  # learning rate of Adam; of all nets but D it falls to 0 in the last quarter
     l1: Weight = 30  # weight of the absolute error, beside 1 for each adversarial loss
     dropout: Below1 = 0.5  # of the two lowest stages of the net's decoder
     ema_decay: Below1 = 0.999  # of the moving average of the net's weights, which is what is used
@@ -215,7 +215,7 @@ def train(config: Config) -> Path:
         for epoch in run.epochs():
             for batch in run.batches():
                 left = 1 - (epoch + run.seen / data.count) / config.num_epochs
-                for each in optimizers:
+                for each in optimizers[::2]:  # D's stays
                     each.param_groups[0]["lr"].fill_(config.lr * min(1, 4 * left))
                 for average in averages.values():
                     average.set_share(run.step)

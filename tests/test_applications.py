@@ -546,7 +546,7 @@ def test_a_step_of_pix2pix_written_out_again():
         assert torch.allclose(each.last.weight.grad, gradient, rtol=1e-3, atol=1e-8)
 
 
-def test_the_rate_falls_to_0_in_the_last_quarter(images, tmp_path, monkeypatch):
+def test_all_rates_but_that_of_d_fall_to_0_in_the_last_quarter(images, tmp_path, monkeypatch):
     rates, step = [], pix2pix.train_step
 
     def noting_step(*arguments):
@@ -559,7 +559,9 @@ def test_the_rate_falls_to_0_in_the_last_quarter(images, tmp_path, monkeypatch):
     learnt = len([*images.iterdir()]) - len(apart(images))
     falling = [0.01 * (1 - seen / learnt) for seen in range(0, learnt - 7, 8)]
     expected = [0.01] * (3 * len(falling)) + falling
-    assert len(falling) > 1 and all(each == pytest.approx(expected) for each in zip(*rates))
+    of_net, of_d, of_l2 = zip(*rates)
+    assert len(falling) > 1 and of_net == of_l2 == pytest.approx(expected)
+    assert {*of_d} == {of_net[0]}
 
 
 def test_dropout_is_of_the_training_alone(tmp_path):

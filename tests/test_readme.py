@@ -186,3 +186,15 @@ def test_every_flag_in_the_pages_exists():
         inline = re.findall(rf"`{flag}", text)
         assert {name.replace("-", "_") for name in inline} <= every
     assert count > 20
+
+
+def test_what_the_docs_name_of_the_code_is_in_it():
+    paths = [*ROOT.glob("*.py"), *ROOT.glob("machinery/*.py")]
+    code = "".join(read(path.relative_to(ROOT)) for path in paths)
+    named = [
+        name
+        for page in DOCS
+        for name in re.findall(r"`([A-Za-z_][\w.]*)(?:\(.*?\))?`", read(page))
+        if not name.endswith(".py") and name not in code
+    ]
+    assert not named
