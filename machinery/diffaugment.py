@@ -54,12 +54,16 @@ def shift(images):
 
 CHANGES = {"color": color, "translation": translation, "cutout": cutout, "shift": shift}
 WORDS = f"empty, or of {', '.join(CHANGES)} with commas between"
-Policy = Annotated[str, Range(WORDS, lambda policy: {*policy.split(",")} <= {"", *CHANGES})]
+Policy = Annotated[str, Range(WORDS, lambda policy: {*names_in(policy)} <= {"", *CHANGES})]
+
+
+def names_in(policy):
+    return map(str.strip, policy.split(","))
 
 
 def augment(images, policy):
     """Images (N, C, H, H) in [-1, 1], changed at random by each of policy: names of CHANGES,
     separated by commas. "" changes nothing. Values may leave [-1, 1]."""
-    for name in filter(None, policy.split(",")):
+    for name in filter(None, names_in(policy)):
         images = CHANGES[name](images)
     return images

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from gan_demo import Config
+from machinery.constants import check_ranges
 from machinery.diffaugment import CHANGES, augment
 
 
@@ -75,3 +77,11 @@ def test_names_add_up_and_none_changes_nothing(images):
     both = augment(images, "shift,cutout")
     torch.manual_seed(3)
     assert torch.equal(both, CHANGES["cutout"](CHANGES["shift"](images)))
+
+
+def test_blanks_beside_the_commas_do_not_count(images):
+    check_ranges(Config(diffaugment="color, shift"))
+    torch.manual_seed(1)
+    first = augment(images, "color,shift")
+    torch.manual_seed(1)
+    assert torch.equal(augment(images, " color, shift "), first)
