@@ -47,6 +47,8 @@ def find_place(path):
             raise RunError(
                 f"{path} has more than one file of weights in it ({names}); name one of them."
             )
+        if not weights and (newest := next(trained_runs(path), None)):
+            raise RunError(f"{path} has no checkpoint in it, but runs have; name one, as {newest}.")
         path = weights[0] if weights else path
     if path:
         return path

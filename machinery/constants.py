@@ -89,8 +89,8 @@ def check_ranges(config):
     kinds = get_type_hints(type(config))
     for name in untyped(type(config)):
         raise RunError(
-            f"{name} in {type(config).__name__} has no type, so it is no constant; write {name}: int = "
-            "..., or what type it has."
+            f"{name} in {type(config).__name__} has no type, so it is no constant; write {name}: "
+            f"{type(getattr(config, name)).__name__} = ..., or what type it has."
         )
     for name in (field.name for field in fields(config)):
         kind, value, notes = kinds[name], getattr(config, name), metadata(type(config), name)

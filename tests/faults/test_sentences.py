@@ -106,7 +106,7 @@ gan_demo.py --data-dir images/forbidden/faces  # a folder above it may not be en
 gan_demo.py --resume with_a_folder  # its metrics.csv is a folder
     with_a_folder/metrics.csv cannot be used (Is a directory); look at what is there, or name another place.
 gan_demo.py --data-dir images  # a constant has no type
-    real_labels in Config has no type, so it is no constant; write real_labels: int = ..., or what type it has.
+    real_labels in Config has no type, so it is no constant; write real_labels: float = ..., or what type it has.
 gan_demo.py --data-dir images --match-contrast inf
     match_contrast is inf; it must be from 0 to 1000.
 gan_demo.py --data-dir data/drawn_faces.zip  # they are damaged
@@ -221,6 +221,8 @@ gan_demo.py --data-dir images --init-from only_parameters.pkl
     only_parameters.pkl holds no DCGAN discriminator: Missing key(s) in state_dict: "main.3.running_mean".
 gan_inference.py --path-checkpoint two_widths.pkl
     two_widths.pkl holds no DCGAN generator: ....
+gan_inference.py --path-checkpoint log_gan
+    log_gan has no checkpoint in it, but runs have; name one, as log_gan/run1.
 gan_inference.py --path-checkpoint nan.pkl
     nan.pkl has weights that are not finite (main.0.weight); use an earlier one.
 gan_inference.py --path-checkpoint weights.pkl --save-images images
