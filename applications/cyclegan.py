@@ -70,7 +70,7 @@ class Config(TrainConfig):
 
     data_a: Free[Place] = CELEBA_DIR  # folder or .zip; where CelebA is missing: generated faces
     data_b: Free[Place] = DRAWN_FACES  # folder or .zip of images of another style
-    num_epochs: Free[Count] = 10  # times through the smaller set, but the tenth that is kept apart
+    num_epochs: Free[Count] = 9  # times through the smaller set, but the tenth that is kept apart
     batch_size: Count = 2  # images of each kind in one iteration (of each process, under torchrun)
     width: Count = 24  # channels of the nets' first layers
     blocks: Count = 4  # residual blocks in a generator
