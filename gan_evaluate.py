@@ -15,6 +15,7 @@ import json
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -24,13 +25,15 @@ from tqdm import tqdm
 from common_tools import RunError, choose_device, run_as_script
 from machinery.batches import to_images
 from machinery.checkpoints import checkpoint_paths, load_file
-from machinery.constants import Count, Place, Seed, check_ranges
+from machinery.constants import Place, Range, Seed, check_ranges
 from machinery.features import feature_figures, usable_nets
 from machinery.figures import contrast, descriptors, nearest, print_table, swd
 from machinery.files import new_folder
 from machinery.pictures import save_grid, to_pixels
 from my_dataset import CELEBA_DIR, find_images, load_faces
 from sampling import draw_noise, find_place, generate, load_generator
+
+Enough = Annotated[int, Range("8 or more", lambda count: count >= 8)]
 
 
 @dataclass
@@ -40,7 +43,7 @@ class Config:
     path_checkpoint: str = ""  # file or run folder (each of its checkpoints); empty: newest run
     data_dir: str = ""  # folder or .zip of real images; empty: those that the run was trained on
     skip_bad_images: bool = False  # go on without the images that cannot be read
-    num_img: Count = 2000  # images of each kind (fewer if there are not twice as many real ones)
+    num_img: Enough = 2000  # images of each kind (fewer if there are not twice as many real ones)
     inception: bool = False  # FID, KID, precision and recall too; weights are downloaded once
     inception_weights: str = ""  # file of Inception's (FID, KID), where there is no network
     vgg_weights: str = ""  # file of VGG16's (precision, recall), where there is no network
@@ -83,8 +86,7 @@ def evaluate(config: Config) -> dict[str, dict[str, float]]:
     count = min(config.num_img, len(images) // 2)
     if count < 8:
         raise RunError(
-            f"num_img is {config.num_img}, and {data_dir} gives {len(images)} images; 8 or more and "
-            "twice as many are needed."
+            f"{data_dir} gives {len(images)} images; 16 or more are needed, to compare two halves."
         )
     order = np.random.default_rng(config.seed).permutation(len(images))
     real, others = images[order[:count]], images[order[count : 2 * count]]

@@ -85,7 +85,7 @@ def load_generator(path, checkpoint, raw=False):
             if not (isinstance(each[key], (dict, list, tuple)) and each[key])
         )
         ours = isinstance(checkpoint, dict) and not OURS.isdisjoint(checkpoint)
-        other = "; what an application has trained is drawn with by python -m applications.NAME"
+        other = "; another script has trained it (one of applications, say), so draw with that one"
         raise RunError(
             f"{path} has no DCGAN generator in it; its keys are {keys or 'none'}{other * ours}."
         )

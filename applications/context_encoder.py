@@ -9,9 +9,11 @@ python -m applications.context_encoder --help                  # every constant 
 """
 
 import signal
+import sys
 
 if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silence
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.path.append(f"{sys.path[0]}/..")  # to be started as a file, too
 
 from dataclasses import dataclass
 from pathlib import Path

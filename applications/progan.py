@@ -9,9 +9,11 @@ python -m applications.progan --help                 # every constant below is a
 """
 
 import signal
+import sys
 
 if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silence
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.path.append(f"{sys.path[0]}/..")  # to be started as a file, too
 
 from contextlib import suppress
 from dataclasses import dataclass

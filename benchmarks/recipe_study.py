@@ -68,6 +68,7 @@ RECIPES = {
     "shift": {"diffaugment": "shift"},
     "DiffAugment": {"diffaugment": "color,translation"},
     "default": DEFAULT,
+    "default in float32": DEFAULT | {"bf16": False},
     "default with batch 10": DEFAULT | {"batch_size": 10},
     "default without match_contrast": DEFAULT | {"match_contrast": 0.0},
     "default without shift": DEFAULT | {"diffaugment": ""},

@@ -8,6 +8,7 @@ The toy of Metz et al. 2017 (arXiv:1611.02163): a generator that collapses draws
 All that a run has (going on, signals, curves, several processes) comes from machinery/run.py.
 """
 
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import nn
 
+if __name__ == "__main__":
+    sys.path.append(f"{sys.path[0]}/..")  # to be started as a file, too
 from common_tools import choose_device, run_as_script, set_seed
 from machinery.acceleration import fused_adam
 from machinery.constants import Count, Free, Place, Rate, RunConfig, check_config, train_as_told

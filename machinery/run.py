@@ -112,9 +112,12 @@ class Run:
             self._go_on()
         if self.rank == 0:
             remember_run(self.folder)
-            with atomic_write(self.folder / "config.json") as file:
-                file.write(json.dumps(asdict(replace(config, resume="")), indent=2).encode())
+            self._write_config()
             self._say_hello()
+
+    def _write_config(self):
+        with atomic_write(self.folder / "config.json") as file:
+            file.write(json.dumps(asdict(replace(self.config, resume="")), indent=2).encode())
 
     def _go_on(self):
         folder, data, config = self.folder, self.data, self.config
@@ -323,6 +326,8 @@ class Run:
         self._check_folder()
         if checkpoint and (name := not_finite(checkpoint)):
             raise self._diverged(f"after iteration {step} weights are not finite ({name})")
+        if not (self.folder / "config.json").exists():  # deleted meanwhile, and needed to go on
+            self._write_config()
         if picture is None:
             save_checkpoint(checkpoint, self.folder / "checkpoint_interrupted.pkl")
             return

@@ -546,9 +546,7 @@ def test_an_encoder_alone_is_no_generator(tmp_path):
     ids=lambda path: path.stem,
 )
 def test_what_an_application_has_trained_is_no_dcgan(path):
-    with pytest.raises(
-        RunError, match=r"no DCGAN generator.* with by python -m applications\.NAME\."
-    ):
+    with pytest.raises(RunError, match="no DCGAN generator.* another script has trained it"):
         load_generator(path, load_file(path))
     assert find_weights(path, load_file(path), Discriminator) is None
 

@@ -469,3 +469,22 @@ def test_a_run_of_another_user_is_passed_over_and_never_trained_unlocked(tiny, m
     monkeypatch.setattr(files.FileLock, "acquire", lambda lock: forbidden(lock.lock_file))
     with pytest.raises(PermissionError):
         train(replace(saved_config(str(run)), num_epochs=2))
+
+
+def test_a_config_that_was_deleted_meanwhile_is_written_again(tiny, monkeypatch):
+    config, step = tiny(num_epochs=1), gan_demo.train_step
+
+    def deleting_step(*arguments):
+        Path(config.out_dir, "run1/config.json").unlink(missing_ok=True)
+        return step(*arguments)
+
+    monkeypatch.setattr(gan_demo, "train_step", deleting_step)
+    run = train(config)
+    assert saved_config(str(run)).num_epochs == 1
+
+
+@pytest.mark.parametrize("script", ["examples/ring.py", "applications/all.py"])
+def test_a_script_in_a_folder_can_be_started_as_a_file(script, tmp_path):
+    command = [sys.executable, ROOT / script, "--help"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "--out-dir" in told.stdout and not told.stderr

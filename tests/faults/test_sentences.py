@@ -208,7 +208,7 @@ gan_inference.py --path-checkpoint two_channels.pkl
 gan_inference.py --path-checkpoint discriminator.pkl
     discriminator.pkl has no DCGAN generator in it; its keys are netD.main.0.weight, netD.main.2.weight, netD.main.3.weight, netD.main.3.bias, netD.main.3.running_mean and others.
 gan_inference.py --path-checkpoint application.pkl
-    application.pkl has no DCGAN generator in it; its keys are g_model_state_dict.encoder.weight, ...; what an application has trained is drawn with by python -m applications.NAME.
+    application.pkl has no DCGAN generator in it; its keys are g_model_state_dict.encoder.weight, ...; another script has trained it (one of applications, say), so draw with that one.
 gan_inference.py --path-checkpoint biases.pkl
     biases.pkl holds no DCGAN generator: its convolutions have biases, which a DCGAN's have not.
 gan_inference.py --path-checkpoint without_norms.pkl
@@ -234,7 +234,9 @@ gan_inference.py --path-checkpoint weights.pkl --save-images images/000.png/face
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --seed -1
     seed is -1; it must be from 0 to 2**32 - 1.
 gan_evaluate.py --path-checkpoint weights.pkl --data-dir images --num-img 3
-    num_img is 3, and images gives 26 images; 8 or more and twice as many are needed.
+    num_img is 3; it must be 8 or more.
+gan_evaluate.py --path-checkpoint weights.pkl --data-dir mixed
+    mixed gives 8 images; 16 or more are needed, to compare two halves.
 gan_evaluate.py --path-checkpoint images
     images has no checkpoint in it; name another folder.
 gan_evaluate.py --path-checkpoint text.pkl
