@@ -185,7 +185,7 @@ def train(config: Config) -> Path:
         source=source, fingerprint=fingerprint,
     )  # fmt: skip
     config = replace(config, data_dir=os.path.abspath(source))  # to go on from another place, too
-    if faces.total > max(config.batch_size, 20):
+    if faces.total > max(config.batch_size, 20) and not config.resume:
         print(
             f"All processes together take {faces.total} images an iteration; smaller batches draw "
             "better faces (docs/several-gpus.md), so consider a lower batch_size."

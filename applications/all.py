@@ -15,8 +15,8 @@ from pathlib import Path
 
 import tyro
 
-if __name__ == "__main__":
-    sys.path.append(f"{sys.path[0]}/..")  # to be started as a file, too
+if __name__ == "__main__" and not __spec__:  # started as a file, not by -m
+    sys.path.append(f"{sys.path[0]}/..")
 from common_tools import RunError, run_as_script
 from machinery.checkpoints import checkpoint_paths, trained_runs
 from machinery.console import quoted

@@ -13,7 +13,8 @@ import sys
 
 if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silence
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    sys.path.append(f"{sys.path[0]}/..")  # to be started as a file, too
+    if not __spec__:  # started as a file, not by -m
+        sys.path.append(f"{sys.path[0]}/..")
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import nn
 
-if __name__ == "__main__":
-    sys.path.append(f"{sys.path[0]}/..")  # to be started as a file, too
+if __name__ == "__main__" and not __spec__:  # started as a file, not by -m
+    sys.path.append(f"{sys.path[0]}/..")
 from common_tools import choose_device, run_as_script, set_seed
 from machinery.acceleration import fused_adam
 from machinery.constants import Count, Free, Place, Rate, RunConfig, check_config, train_as_told

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import shlex
 import shutil
 import signal
@@ -488,3 +489,12 @@ def test_a_script_in_a_folder_can_be_started_as_a_file(script, tmp_path):
     command = [sys.executable, ROOT / script, "--help"]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "--out-dir" in told.stdout and not told.stderr
+
+
+@pytest.mark.parametrize("module", ["examples.ring", "applications.all", "applications.pose"])
+def test_started_by_m_a_script_sees_what_is_in_its_folder_alone(module, monkeypatch, capsys):
+    before = [*sys.path]
+    monkeypatch.setattr(sys, "argv", [module, "--help"])
+    with pytest.raises(SystemExit):
+        runpy.run_module(module, run_name="__main__")
+    assert sys.path == before and "--out-dir" in capsys.readouterr().out
