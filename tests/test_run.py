@@ -491,10 +491,9 @@ def test_a_script_in_a_folder_can_be_started_as_a_file(script, tmp_path):
     assert "--out-dir" in told.stdout and not told.stderr
 
 
-@pytest.mark.parametrize("module", ["examples.ring", "applications.all", "applications.pose"])
-def test_started_by_m_a_script_sees_what_is_in_its_folder_alone(module, monkeypatch, capsys):
+def test_started_by_m_a_script_sees_what_is_in_its_folder_alone(monkeypatch, capsys):
     before = [*sys.path]
-    monkeypatch.setattr(sys, "argv", [module, "--help"])
+    monkeypatch.setattr(sys, "argv", ["ring.py", "--help"])
     with pytest.raises(SystemExit):
-        runpy.run_module(module, run_name="__main__")
+        runpy.run_module("examples.ring", run_name="__main__")
     assert sys.path == before and "--out-dir" in capsys.readouterr().out
