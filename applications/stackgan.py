@@ -84,20 +84,21 @@ class Config(TrainConfig):
 
     data_dir: Free[Place] = MANY_FACES  # folder or .zip of images
     attributes_file: Free[Place] = "data/list_attr_celeba.txt"  # CelebA's, for other images
-    num_epochs: Free[Count] = 29  # times through all the images but those that are kept apart
-    text_epochs: Count = 8  # of them the first, in which words and images are matched
+    num_epochs: Free[Count] = 25  # times through all the images but those that are kept apart
+    text_epochs: Count = 4  # of them the first, in which traits are learnt, in words and in images
     small_epochs: Count = 12  # and the next, in which stage I learns; then stage II does
     batch_size: Count = 16  # images in one iteration (of each process, under torchrun)
-    meaning: Count = 64  # numbers that a sentence becomes
-    nc: Count = 48  # numbers of them, drawn at random around it, that a picture is made of
+    nc: Count = (
+        48  # numbers, drawn at random around a sentence's meaning, that a picture is made of
+    )
     nz: Count = 32  # length of the noise
     ngf: Count = 40  # width of stage I
     width: Count = 80  # and of stage II
     ndf: Count = 40  # width of the discriminators
-    lr: Rate = 0.0003  # learning rate of Adam, for the stages and the discriminators
-    lr_text: Rate = 0.001  # and for what matches words and images
-    kl: Weight = 0.1  # weight of how far those numbers are from a normal distribution
-    match: Weight = 1.0  # weight of how well a picture matches its words, beside 1 for D
+    lr: Rate = 0.0003  # learning rate of Adam for the discriminators; the stages' is twice as high
+    lr_text: Rate = 0.004  # and of AdamW for words and traits, falling to 0
+    kl: Weight = 0.01  # weight of how far those numbers are from a normal distribution
+    named: Weight = 0.7  # weight of whether a picture shows what its sentence names, beside 1 for D
     ema_decay: Below1 = 0.999  # of the moving average of the nets' weights, which is what is used
     out_dir: Free[Place] = "log_gan/stackgan"  # each run gets a folder of its own in here
 
@@ -115,10 +116,11 @@ class Use:
 
 
 METRICS = {
-    "loss_match": "words and images",
+    "loss_words": "words",
+    "loss_seen": "traits of real faces",
     "loss_d": "Loss_D",
     "loss_g": "Loss_G",
-    "loss_said": "does not match",
+    "loss_named": "traits of drawn faces",
     "loss_kl": "KL divergence",
     "d_right": "D(real, right words)",
     "d_wrong": "D(real, wrong words)",
@@ -130,15 +132,16 @@ VALUES = [(name, value) for name, values in TRAITS.items() for value in values]
 HAIR, APART = ("hair", "length", "shape", "style"), (9, 5)
 SMALL, SHOWN = SIDE // 2, 8  # side of stage I's pictures; faces in a picture
 LANGUAGES = "en", "zh"
-PAD = 4  # places without a word behind a sentence, so that its length plays no part
+SAME = torch.tensor([[name == other for other, _ in VALUES] for name, _ in VALUES]).float()
 
 
 class Words(nn.Module):
-    """Sentences as numbers of words, (N, L), -> their meaning, (N, size).
+    """Sentences as numbers of words, (N, L), -> their meaning, (N, size): how sure it is that they name
+    each of VALUES.
 
-    Convolutions see a word and its neighbours ("long hair", "long beard"), and of all places the
-    strongest counts (Kim 2014, arXiv:1408.5882). The paper's was trained beforehand (Reed et al.
-    2016, arXiv:1605.05395). known: all words; kept with the weights.
+    A convolution sees a word and its neighbours ("long hair", "long beard"); what is named at any place
+    is named. So words mean the same beside others that they were never seen with. known: all words;
+    kept with the weights.
     """
 
     def __init__(self, known, size, width=96):
@@ -147,9 +150,9 @@ class Words(nn.Module):
         letters = list(" ".join(known).encode())
         self.register_buffer("known", torch.tensor(letters, dtype=torch.uint8))
         self.embed = nn.Embedding(len(known) + 1, 48, padding_idx=0)
-        first, second = nn.Conv1d(48, width, 3, padding=1), nn.Conv1d(width, width, 3, padding=1)
-        self.layers = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.AdaptiveMaxPool1d(1))
-        self.last = nn.Sequential(nn.Linear(width, size), nn.BatchNorm1d(size, affine=False))
+        first, last = nn.Conv1d(48, width, 3, padding=1), nn.Conv1d(width, size, 1)
+        self.layers = nn.Sequential(first, nn.ReLU(), last)
+        nn.init.constant_(last.bias, -6)  # a place names nothing, as long as it has not learnt to
 
     def read(self, texts):
         """Texts -> numbers of their words, (N, L). Raises RunError for a word that is not known."""
@@ -161,12 +164,12 @@ class Words(nn.Module):
                     f"{', '.join(near(word))}."
                 )
         rows = [[self.numbers[word] for word in row] for row in rows]
-        length = max(map(len, rows)) + PAD
+        length = max(map(len, rows))
         return torch.tensor([row + [0] * (length - len(row)) for row in rows])
 
     def forward(self, numbers):
-        features = self.layers(self.embed(numbers).transpose(1, 2))
-        return self.last(features.flatten(1))
+        places = self.layers(self.embed(numbers).transpose(1, 2))
+        return places.masked_fill(numbers[:, None] == 0, -torch.inf).logsumexp(2).sigmoid()
 
 
 class Augment(nn.Module):
@@ -176,6 +179,10 @@ class Augment(nn.Module):
     def __init__(self, size, nc):
         super().__init__()
         self.layer = nn.Linear(size, 2 * nc)
+        nn.init.normal_(
+            self.layer.weight, std=0.5
+        )  # what is named is to be heard from the beginning,
+        nn.init.constant_(self.layer.bias[nc:], -2)  # beside what is drawn at random
 
     def forward(self, meanings):
         mean, log_variance = self.layer(meanings).to(meanings.dtype).chunk(2, dim=1)
@@ -278,6 +285,18 @@ class Judge(nn.Module):
         return self.both(join(features, self.compress(meanings))).flatten().to(meanings.dtype)
 
 
+def trait_net(count, width=24):
+    """Images (N, 3, 64, 64) -> logits of which of `count` VALUES they show, (N, count).
+
+    Unlike a discriminator it looks three pixels wide before it halves the sides: a smile is small.
+    """
+    layers = [nn.Conv2d(3, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2)]
+    for narrow, wide in pairwise([width, 2 * width, 4 * width, 8 * width]):
+        layers += [nn.Conv2d(narrow, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide)]
+        layers += [nn.LeakyReLU(0.2), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Dropout(0.2), nn.Conv2d(wide, count, 4), nn.Flatten())
+
+
 # --- learning
 
 
@@ -333,51 +352,46 @@ def drawn_traits(seeds):
     return [traits_of_drawn(seed) for seed in seeds]
 
 
-def sentences(words, traits, short):
-    """A sentence about some traits of each face; or four short ones, which tell apart what is hard to
-    see, such as the form of glasses: the numbers of their words (M, L), and which faces they fit,
-    bool (N, M)."""
+def sentences(words, traits):
+    """A sentence about some traits of each face: the numbers of its words, (N, L), and which of VALUES
+    it names, (N, values).
+
+    The cut of the hair is always named if it has a name, in every other sentence all of the hair: what
+    is not named of it tells nothing, so that a colour means the same beside any cut.
+    """
     rng = np.random.default_rng(np.random.randint(2**31))
-    options = {"most": 2, "evenly": True} if short else {}
-    named = [some_of(face, rng, **options) for _ in range(4 if short else 1) for face in traits]
+    always = [{*HAIR} if rng.random() < 0.5 else {"style"} for _ in traits]
+    named = [some_of(face, rng, always=hair & {*face}) for face, hair in zip(traits, always)]
     texts = [describe(said, rng, LANGUAGES[rng.integers(2)]) for said in named]
-    fits = [[said.items() <= face.items() for said in named] for face in traits]
-    return words.read(texts), torch.tensor(fits)
+    return words.read(texts), torch.tensor(has(named)).float()
 
 
-def matched(matcher, images, meanings):
-    """Logits of whether images (N, 3, H, H) are what is meant, (N, M), by meanings (M, size)."""
-    large = images if images.shape[2] == SIDE else enlarged(images)
-    seen = matcher["images"](augment(large, "shift"))
-    return seen @ meanings.T / meanings.shape[1] ** 0.5
+def trait_step(real, shown, numbers, named, net, optimizer, config):
+    """One iteration of the traits: what do sentences name, what do images show?
 
-
-def match_step(real, numbers, fits, matcher, optimizer, config):
-    """One iteration of the matching: of each sentence and each image, does it fit?
-
-    A loss of pairs (Zhai et al. 2023, arXiv:2303.15343), of which all that fit count, not the image
-    that a sentence was made of alone. real: (N, 3, 64, 64); numbers, fits: as of sentences().
-    Returns the METRICS, on the device.
+    real: (N, 3, 64, 64); shown: which of VALUES they have, (N, values); numbers, named: as of
+    sentences(); net: words and trait_net. Returns the METRICS, on the device.
     """
     images = torch.cat([real[::2], enlarged(F.avg_pool2d(real[1::2], 2))])  # as of both stages
-    fits = torch.cat([fits[::2], fits[1::2]]).to(real.dtype)
+    shown = torch.cat([shown[::2], shown[1::2]])
     with autocast(real.device, config.bf16):
-        logits = matched(matcher, images, matcher["words"](numbers)).to(real.dtype)
-    rare = (1 - fits).sum(0) / fits.sum(0)  # what few images show counts as much
-    loss = F.binary_cross_entropy_with_logits(logits, fits, pos_weight=rare)
+        seen = net["traits"](augment(images, "shift")).to(real.dtype)
+    words = F.binary_cross_entropy(net["words"](numbers), named)
+    seen = F.binary_cross_entropy_with_logits(seen, shown)
     optimizer.zero_grad()
-    loss.backward()
-    average_gradients(matcher)
+    (words + seen).backward()
+    average_gradients(net)
     optimizer.step()
-    return torch.stack([loss, *torch.zeros(len(METRICS) - 1, device=real.device)]).detach()
+    nothing = torch.zeros(len(METRICS) - 2, device=real.device)
+    return torch.stack([words, seen, *nothing]).detach()
 
 
-def train_step(real, meanings, wrong, net, judges, matcher, optimizers, config, second):
+def train_step(real, meanings, wrong, named, net, judges, viewer, optimizers, config, second):
     """One iteration of a stage: a step of its D, then one of the stage through the new D.
 
     real: (N, 3, 64, 64) in [-1, 1]; meanings, wrong: of sentences that fit them and that do not, (N,
-    size); optimizers: of net and judges; second: whether stage II learns. Returns the METRICS, on
-    the device.
+    size); named: which of VALUES the first of these name, (N, values); viewer: a trait_net;
+    optimizers: of net and judges; second: whether stage II learns. Returns the METRICS, on the device.
     """
     half, (optimizer_g, optimizer_d) = autocast(real.device, config.bf16), optimizers
     stage, judge = (net.second, judges[1]) if second else (net.first, judges[0])
@@ -400,18 +414,22 @@ def train_step(real, meanings, wrong, net, judges, matcher, optimizers, config, 
     average_gradients(judge)
     optimizer_d.step()
 
-    # (2) The stage: D takes what it draws for real and for what was said; and so does the matching,
-    # which the paper does without (Xu et al. 2018, arXiv:1711.10485)
+    # (2) The stage: D takes what it draws for real and for what was said; and in it what is named is seen,
+    # and no other value of the same traits, as an auxiliary classifier asks for (Odena et al. 2017,
+    # arXiv:1610.09585; of texts Dash et al. 2017, arXiv:1703.06412)
     with half:
         loss_g = F.softplus(-judge(judge.features(drawn), meanings)).mean()
-        said = F.softplus(-matched(matcher, drawn, meanings).diagonal().to(real.dtype)).mean()
-    total = loss_g + config.match * said + config.kl * kl
+        seen = viewer(augment(drawn if second else enlarged(drawn), "shift")).to(real.dtype)
+    asked = named @ SAME.to(named)
+    told = F.binary_cross_entropy_with_logits(seen, named, asked, reduction="sum") / len(real)
+    total = loss_g + config.named * told + config.kl * kl
     optimizer_g.zero_grad()
     total.backward(inputs=list(stage.parameters()))
     average_gradients(stage)
     optimizer_g.step()
     judged = (each.sigmoid().mean() for each in (right, other, fake))
-    return torch.stack([torch.zeros_like(kl), loss_d, loss_g, said, kl, *judged]).detach()
+    nothing = torch.zeros(2, device=real.device)
+    return torch.stack([*nothing, loss_d, loss_g, told, kl, *judged]).detach()
 
 
 def train(config: Config) -> Path:
@@ -428,17 +446,19 @@ def train(config: Config) -> Path:
     truth = to_images(torch.tensor(pixels)).to(device)
 
     set_seed(config.seed)
-    net = StackGAN(vocabulary(), config.meaning, config.nc, config.nz, config.ngf, config.width)
-    matcher = nn.ModuleDict({"words": net.words, "images": place_net(config.meaning)})
-    judges = nn.ModuleList([Judge(side, config.meaning, config.ndf) for side in (SMALL, SIDE)])
+    net = StackGAN(vocabulary(), len(VALUES), config.nc, config.nz, config.ngf, config.width)
+    judges = nn.ModuleList([Judge(side, len(VALUES), config.ndf) for side in (SMALL, SIDE)])
     initialize_weights(judges)
-    for each in (net, matcher, judges):
+    taught = nn.ModuleDict({"words": net.words, "traits": trait_net(len(VALUES))})
+    for each in (net, judges, taught):
         each.to(device, memory_format=torch.channels_last)
-    optimizers = [fused_adam(each, config.lr, beta1=0.5) for each in (net, judges)]
-    optimizer_m = fused_adam(matcher, config.lr_text, beta1=0.9)
+    optimizers = fused_adam(net, 2 * config.lr, beta1=0.5), fused_adam(judges, config.lr, beta1=0.5)
+    # Its decay keeps the meanings of words few and plain: they hold beside words never seen with them
+    optimizer_t = torch.optim.AdamW(taught.parameters(), config.lr_text, weight_decay=0.1)
     average = WeightAverage(net, config.ema_decay)
-    parts = {"g_model": net, "d_model": judges, "m_model": matcher, "g_ema_model": average.net}
-    parts |= dict(zip(["g_optimizer", "d_optimizer", "m_optimizer"], [*optimizers, optimizer_m]))
+    parts = {"g_model": net, "d_model": judges, "t_model": taught, "g_ema_model": average.net}
+    parts |= dict(zip(["g_optimizer", "d_optimizer", "t_optimizer"], [*optimizers, optimizer_t]))
+    shown = torch.tensor(has(traits)).float().to(device)
     rng = np.random.default_rng(config.seed)
     named = [some_of(each, rng, always={*HAIR} & {*each}) for each in traits_apart]
     texts = [describe(each, rng, LANGUAGES[place % 2]) for place, each in enumerate(named)]
@@ -447,35 +467,39 @@ def train(config: Config) -> Path:
     with Run(config, parts, METRICS, data) as run:
         run.save_picture("real.png", lambda: make_grid(to_images(torch.tensor(data.images[:64]))))
         for epoch in run.epochs():
-            matching, begun = epoch < config.text_epochs, config.text_epochs
+            reading, begun = epoch < config.text_epochs, config.text_epochs
             if second := epoch >= begun + config.small_epochs:
                 begun += config.small_epochs
             net.train()
-            matcher.train(matching)  # and the words, which both have
-            if not matching:  # from here on they stay as they are
+            taught["traits"].train(reading).requires_grad_(reading)
+            if not reading:  # from here on they stay as they are
                 average.net.words.load_state_dict(net.words.state_dict())
             if second:  # and from here on stage I stays as its average is
                 net.first.load_state_dict(average.net.first.state_dict())
                 net.first.eval()
             for real, places in run.batches():
-                faces = [traits[place] for place in places.tolist()]
-                numbers, fits = sentences(net.words, faces, short=matching)
-                numbers, fits = numbers.to(device), fits.to(device)
-                if matching:
-                    run.count(match_step(real, numbers, fits, matcher, optimizer_m, config))
+                faces, has_them = [traits[place] for place in places.tolist()], shown[places]
+                numbers, named = (each.to(device) for each in sentences(net.words, faces))
+                if reading:
+                    for group in optimizer_t.param_groups:
+                        group["lr"] = config.lr_text * (1 - run.step / (begun * len(data)))
+                    told = real, has_them, numbers, named
+                    run.count(trait_step(*told, taught, optimizer_t, config))
                     continue
                 with torch.no_grad():
                     meanings = net.words(numbers)
+                fits = (1 - has_them) @ named.T == 0
                 others = (torch.rand(fits.shape, device=device) + ~fits).argmax(1)  # do not fit
-                nets = net, judges, matcher, optimizers
+                told = real, meanings, meanings[others], named
+                nets = net, judges, taught["traits"], optimizers
                 average.set_share(run.step - begun * len(data))  # of this stage, from its beginning
-                run.count(train_step(real, meanings, meanings[others], *nets, config, second))
+                run.count(train_step(*told, *nets, config, second))
                 average.update(net)
             with torch.no_grad():
-                meanings = net.words.eval()(numbers_apart)
-            if not matching:
-                some = torch.randint(len(meanings), (8, 64), device=device)
-                average.count_statistics(meanings[each] for each in some)
+                some, _ = sentences(net.words, traits[:512])
+                some, meanings = net.words(some.to(device)), net.words(numbers_apart)
+            if not reading:
+                average.count_statistics(some.split(64))
             run.end_epoch(partial(picture_of, average.net, truth[:SHOWN], meanings[:SHOWN]))
     if get_rank() == 0:
         print("Training the classifier that the figures need; --resume does it again.", flush=True)
