@@ -133,6 +133,7 @@ HAIR, APART = ("hair", "length", "shape", "style"), (9, 5)
 SMALL, SHOWN = SIDE // 2, 8  # side of stage I's pictures; faces in a picture
 LANGUAGES = "en", "zh"
 SAME = torch.tensor([[name == other for other, _ in VALUES] for name, _ in VALUES]).float()
+SHAPES = torch.tensor([name not in ("hair", "skin") for name, _ in VALUES]).float()  # not colours
 
 
 class Words(nn.Module):
@@ -191,15 +192,22 @@ class Augment(nn.Module):
 
 
 class StageI(nn.Module):
-    """Meanings (N, size) and noise (N, nz) -> images (N, 3, 32, 32) in [-1, 1], and the KL divergence."""
+    """Meanings (N, size) and noise (N, nz) -> images (N, 3, 32, 32) in [-1, 1], and the KL divergence.
+
+    Colours are told to the last layer alone, as a scale and a shift of each map that it sees (Dumoulin
+    et al. 2017, arXiv:1610.07629), so that a bun keeps its shape in a colour that it was never seen in.
+    """
 
     def __init__(self, size, nc, nz, ngf):
         super().__init__()
         self.augment, self.generator = Augment(size, nc), Generator(nz + nc, ngf, 3, SMALL)
+        self.tint = nn.Linear(size, 2 * ngf)
 
     def forward(self, meanings, noise):
-        codes, kl = self.augment(meanings)
-        return self.generator(torch.cat([noise, codes], 1)[..., None, None]), kl
+        codes, kl = self.augment(meanings * SHAPES.to(meanings))
+        maps = self.generator.main[:-3](torch.cat([noise, codes], 1)[..., None, None])
+        scale, shift = self.tint(meanings)[..., None, None].chunk(2, dim=1)
+        return self.generator.main[-3:](maps * (1 + scale) + shift), kl
 
 
 class StageII(nn.Module):
