@@ -253,8 +253,9 @@ def join(features, codes):
 class StackGAN(nn.Module):
     """The nets that are used: words, stage I and stage II."""
 
-    def __init__(self, known, size, nc, nz, ngf, width):
+    def __init__(self, known, nc, nz, ngf, width):
         super().__init__()
+        size = len(VALUES)
         self.words, self.nz = Words(known, size), nz
         self.first, self.second = StageI(size, nc, nz, ngf), StageII(size, nc, width)
         initialize_weights(self.first.generator)
@@ -454,7 +455,7 @@ def train(config: Config) -> Path:
     truth = to_images(torch.tensor(pixels)).to(device)
 
     set_seed(config.seed)
-    net = StackGAN(vocabulary(), len(VALUES), config.nc, config.nz, config.ngf, config.width)
+    net = StackGAN(vocabulary(), config.nc, config.nz, config.ngf, config.width)
     judges = nn.ModuleList([Judge(side, len(VALUES), config.ndf) for side in (SMALL, SIDE)])
     initialize_weights(judges)
     taught = nn.ModuleDict({"words": net.words, "traits": trait_net(len(VALUES))})
@@ -487,18 +488,18 @@ def train(config: Config) -> Path:
                 net.first.eval()
             for real, places in run.batches():
                 faces, has_them = [traits[place] for place in places.tolist()], shown[places]
-                numbers, named = (each.to(device) for each in sentences(net.words, faces))
+                numbers, said = (each.to(device) for each in sentences(net.words, faces))
                 if reading:
                     for group in optimizer_t.param_groups:
                         group["lr"] = config.lr_text * (1 - run.step / (begun * len(data)))
-                    told = real, has_them, numbers, named
+                    told = real, has_them, numbers, said
                     run.count(trait_step(*told, taught, optimizer_t, config))
                     continue
                 with torch.no_grad():
                     meanings = net.words(numbers)
-                fits = (1 - has_them) @ named.T == 0
+                fits = (1 - has_them) @ said.T == 0
                 others = (torch.rand(fits.shape, device=device) + ~fits).argmax(1)  # do not fit
-                told = real, meanings, meanings[others], named
+                told = real, meanings, meanings[others], said
                 nets = net, judges, taught["traits"], optimizers
                 average.set_share(run.step - begun * len(data))  # of this stage, from its beginning
                 run.count(train_step(*told, *nets, config, second))
@@ -585,14 +586,11 @@ def use(config: Use) -> list[Path]:
 def build(weights):
     """The net of a state dict."""
     known = bytes(weights["words.known"].tolist()).decode().split()
-    nc, size = (
-        length // 2 if axis == 0 else length
-        for axis, length in enumerate(weights["first.augment.layer.weight"].shape)
-    )
+    nc = weights["first.augment.layer.weight"].shape[0] // 2
     wide = weights["first.generator.main.0.weight"].shape[0]
     ngf = weights["first.generator.main.9.weight"].shape[0]
     width = weights["second.encoder.2.weight"].shape[0]
-    return StackGAN(known, size, nc, wide - nc, ngf, width)
+    return StackGAN(known, nc, wide - nc, ngf, width)
 
 
 def main():

@@ -23,7 +23,7 @@ from machinery.checkpoints import save_checkpoint
 from machinery.constants import saved_config
 from my_dataset import DRAWN_FACES, resize_and_crop
 
-TINY = {"meaning": 8, "nc": 4, "nz": 3, "ngf": 4, "width": 8, "ndf": 4, "batch_size": 8}
+TINY = {"nc": 4, "nz": 3, "ngf": 4, "width": 8, "ndf": 4, "batch_size": 8}
 PHASES = {"num_epochs": 3, "text_epochs": 1, "small_epochs": 1}
 OLD_WOMAN = {"sex": "woman", "age": "old", "hair": "grey", "length": "long", "shape": "straight"}
 
@@ -205,22 +205,24 @@ def test_no_face_that_is_trained_on_has_hair_that_is_kept_apart(drawn, monkeypat
         break
 
 
-def test_a_sentence_fits_the_faces_that_have_what_it_names():
+def test_a_sentence_names_some_of_the_traits_of_its_face():
     net = stackgan.Words(vocabulary(), 8)
-    faces = [OLD_WOMAN, OLD_WOMAN | {"hair": "red"}, {"sex": "man", "beard": "full"}]
+    faces = [OLD_WOMAN, {"sex": "man", "hair": "red", "style": "afro", "beard": "full"}] * 50
     np.random.seed(1)
-    faces *= 10
-    numbers, fits = stackgan.sentences(net, faces, short=True)
-    assert fits.shape == (30, 120) and len(numbers) == 120
-    fits = fits[:3]
-    names = [None, *net.numbers]
-    for row, fit in zip(numbers.tolist(), fits.T.tolist()):
+    numbers, named = stackgan.sentences(net, faces)
+    assert len(numbers) == len(named) == 100
+    names, whole = [None, *net.numbers], 0
+    for row, told, face in zip(numbers.tolist(), named.tolist(), faces):
         text = {names[number] for number in row} - {None}
+        said = {value for value, is_told in zip(stackgan.VALUES, told) if is_told}
+        assert said and said <= {*face.items()}
         red = text & {"red", "ginger", "auburn", "红"}
         grey = text & {"grey", "gray", "silver", "white", "灰", "银", "花"} or {*"白色"} <= text
-        assert not red or fit == [False, True, False]
-        assert not grey or fit == [True, False, False]
-        assert any(fit)
+        assert bool(red) == (("hair", "red") in said)
+        assert bool(grey) == (("hair", "grey") in said)
+        assert ("style" in face) == (("style", "afro") in said)
+        whole += {*stackgan.HAIR} & {*face} <= {name for name, _ in said}
+    assert 50 < whole < 95  # all of the hair in every other one, and at times by chance
 
 
 def test_the_meaning_of_a_sentence_depends_on_its_words_alone():
@@ -232,6 +234,19 @@ def test_the_meaning_of_a_sentence_depends_on_its_words_alone():
     assert torch.allclose(alone, beside, atol=1e-6) and not torch.allclose(alone, other)
     order = [net(net.read([text])) for text in ("long beard, grey hair", "long hair, grey beard")]
     assert not torch.allclose(*order)
+
+
+def test_colors_do_not_change_the_shapes_of_stage_one():
+    net = stackgan.StageI(len(stackgan.VALUES), 4, 3, 4).eval()
+    seen, noise = [], torch.randn(1, 3)
+    net.generator.main[-3].register_forward_pre_hook(lambda _, maps: seen.append(maps[0].clone()))
+    net.generator.main[-4].register_forward_hook(lambda *call: seen.append(call[-1].clone()))
+    for value in (("hair", "black"), ("hair", "red"), ("skin", "dark"), ("style", "bun")):
+        torch.manual_seed(1)
+        net(torch.tensor([[float(each == value) for each in stackgan.VALUES]]), noise)
+    before, tinted = seen[::2], seen[1::2]
+    assert all(torch.equal(before[0], each) for each in before[1:3])
+    assert not torch.equal(before[0], before[3]) and not torch.equal(tinted[0], tinted[1])
 
 
 # --- a run
@@ -253,7 +268,7 @@ def test_killed_it_goes_on_to_the_same_end(run, drawn, tmp_path, monkeypatch, ki
         return killing_step
 
     monkeypatch.chdir(drawn)
-    for name in ("match_step", "train_step"):
+    for name in ("trait_step", "train_step"):
         monkeypatch.setattr(stackgan, name, killing(getattr(stackgan, name)))
     config = small_config(tmp_path, data_dir=DRAWN_FACES)
     with pytest.raises(Killed):
@@ -277,10 +292,11 @@ def test_each_part_learns_in_its_time_and_stays(run):
             # the average takes the words over where the stages begin
             assert same == (epoch not in ({1} if part == "words" else {learnt})), (part, epoch)
     table = np.genfromtxt(run / "metrics.csv", delimiter=",", names=True)
-    matching = table["loss_match"] > 0
-    assert matching[: len(table) // 3].all() and not matching[len(table) // 3 :].any()
-    for name in ("loss_d", "loss_g", "loss_said", "loss_kl", "d_wrong"):
-        assert ((table[name] != 0) != matching).all()
+    reading = table["loss_words"] > 0
+    assert reading[: len(table) // 3].all() and not reading[len(table) // 3 :].any()
+    assert ((table["loss_seen"] != 0) == reading).all()
+    for name in ("loss_d", "loss_g", "loss_named", "loss_kl", "d_wrong"):
+        assert ((table[name] != 0) != reading).all()
 
 
 def test_a_run_learns_from_celebas_attributes(tmp_path):
@@ -336,34 +352,45 @@ def test_the_figures_are_shares_of_what_is_named():
 def test_a_step_of_each_stage_written_out_again(monkeypatch):
     monkeypatch.setattr(stackgan, "augment", lambda images, policy: images)
     torch.manual_seed(0)
-    net = stackgan.StackGAN(vocabulary(), 8, 4, 3, 4, 8).double()
+    size = len(stackgan.VALUES)
+    net = stackgan.StackGAN(vocabulary(), 4, 3, 4, 8).double()
     torch.nn.init.normal_(net.second.decoder[-1].weight)
-    judges = torch.nn.ModuleList([stackgan.Judge(side, 8, 4) for side in (32, 64)]).double()
-    matcher = torch.nn.ModuleDict({"words": net.words, "images": place_net(8)}).double().eval()
-    config = stackgan.Config(bf16=False, kl=0.3, match=0.7)
+    judges = torch.nn.ModuleList([stackgan.Judge(side, size, 4) for side in (32, 64)]).double()
+    viewer = stackgan.trait_net(size, 4).double().eval()
+    config = stackgan.Config(bf16=False, kl=0.3, named=0.7)
     optimizers = [torch.optim.SGD(each.parameters(), lr=0.0) for each in (net, judges)]
     real = torch.rand(4, 3, 64, 64, dtype=torch.float64) * 2 - 1
-    meanings, wrong = torch.randn(2, 4, 8, dtype=torch.float64)
+    meanings, wrong = torch.rand(2, 4, size, dtype=torch.float64)
+    faces = [OLD_WOMAN, {"hair": "red", "glasses": "no"}, {"sex": "man"}, {"style": "bun"}]
+    named = torch.tensor(stackgan.has(faces)).double()
     for second in (False, True):
         torch.manual_seed(1)
         numbers = stackgan.train_step(
-            real, meanings, wrong, net, judges, matcher, optimizers, config, second
+            real, meanings, wrong, named, net, judges, viewer, optimizers, config, second
         )
         torch.manual_seed(1)
         noise = torch.randn(4, 3, dtype=torch.float64)
 
-        def codes(augment):
+        def codes(augment, meanings):
             """Of the formula, each number by itself."""
             mean, log_variance = augment.layer(meanings).chunk(2, 1)
             deviation = (log_variance / 2).exp()
             kl = -(1 + log_variance - mean**2 - deviation**2) / 2
             return mean + deviation * torch.randn_like(mean), kl.mean()
 
-        code, kl = codes(net.first.augment)
-        drawn = net.first.generator(torch.cat([noise, code], 1)[:, :, None, None])
+        shapes = meanings.clone()
+        for place, (name, _) in enumerate(stackgan.VALUES):
+            shapes[:, place] *= name not in ("hair", "skin")
+        code, kl = codes(net.first.augment, shapes)
+        drawn = torch.cat([noise, code], 1)[:, :, None, None]
+        *layers, last_norm, relu, last, tanh = net.first.generator.main
+        for layer in (*layers, last_norm):
+            drawn = layer(drawn)
+        scale, shift = net.first.tint(meanings)[:, :, None, None].split(4, 1)
+        drawn = tanh(last(relu(drawn + scale * drawn + shift)))
         stage, wanted = net.first, real.unflatten(2, (32, 2)).unflatten(4, (32, 2)).mean((3, 5))
         if second:
-            code, kl = codes(net.second.augment)
+            code, kl = codes(net.second.augment, meanings)
             seen = net.second.encoder(drawn.detach())
             everywhere = code[:, :, None, None].expand(-1, -1, 16, 16)
             added = net.second.decoder(torch.cat([seen, everywhere], 1))
@@ -378,13 +405,17 @@ def test_a_step_of_each_stage_written_out_again(monkeypatch):
         right, other, fake = p(wanted, meanings), p(wanted, wrong), p(drawn.detach(), meanings)
         loss_d = -right.log().mean() - ((1 - other).log().mean() + (1 - fake).log().mean()) / 2
         large = torch.nn.functional.interpolate(drawn, size=(64, 64), mode="bilinear")
-        said = (matcher["images"](large) * meanings).sum(1) / 8**0.5
-        loss_g, said = -p(drawn, meanings).log().mean(), -said.sigmoid().log().mean()
-        nothing = torch.zeros((), dtype=torch.float64)
-        expected = [nothing, loss_d, loss_g, said, kl, right.mean(), other.mean(), fake.mean()]
+        seen, told = viewer(large).sigmoid(), 0
+        for row, face in zip(seen, faces):
+            for place, (name, value) in enumerate(stackgan.VALUES):
+                if name in face:
+                    told -= (row[place] if face[name] == value else 1 - row[place]).log() / 4
+        loss_g = -p(drawn, meanings).log().mean()
+        nothing = torch.zeros(2, dtype=torch.float64)
+        expected = [*nothing, loss_d, loss_g, told, kl, right.mean(), other.mean(), fake.mean()]
         assert torch.allclose(numbers, torch.stack(expected), rtol=1e-4)
         weight = stage.augment.layer.weight
-        total = loss_g + 0.7 * said + 0.3 * kl
+        total = loss_g + 0.7 * told + 0.3 * kl
         (gradient,) = torch.autograd.grad(total, weight, retain_graph=True)
         assert torch.allclose(weight.grad, gradient, rtol=1e-4, atol=1e-9)
         weight = judge.layers[0].weight
@@ -392,29 +423,36 @@ def test_a_step_of_each_stage_written_out_again(monkeypatch):
         assert torch.allclose(weight.grad, gradient, rtol=1e-4, atol=1e-9)
 
 
-def test_a_step_of_the_matching_written_out_again(monkeypatch):
+def test_a_step_of_the_traits_written_out_again(monkeypatch):
     monkeypatch.setattr(stackgan, "augment", lambda images, policy: images)
     torch.manual_seed(0)
-    net = stackgan.Words(vocabulary(), 8)
-    matcher = torch.nn.ModuleDict({"words": net, "images": place_net(8)}).double().eval()
-    optimizer = torch.optim.SGD(matcher.parameters(), lr=0.0)
+    size = len(stackgan.VALUES)
+    nets = {"words": stackgan.Words(vocabulary(), size), "traits": stackgan.trait_net(size, 4)}
+    nets = torch.nn.ModuleDict(nets).double().eval()
+    optimizer = torch.optim.SGD(nets.parameters(), lr=0.0)
     real = torch.rand(3, 3, 64, 64, dtype=torch.float64) * 2 - 1
-    numbers = net.read(["A woman.", "一位老人", "A man with a beard.", "A boy"])
-    fits = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 1]]) > 0
-    found = stackgan.match_step(
-        real, numbers, fits, matcher, optimizer, stackgan.Config(bf16=False)
+    numbers = nets["words"].read(["A woman.", "一位老人", "A bearded man"])
+    told, faces = [{"sex": "woman"}, {"age": "old"}, {"sex": "man", "beard": "full"}], [OLD_WOMAN]
+    faces += [{"sex": "man", "age": "old"}, {"sex": "man", "age": "young", "beard": "full"}]
+    shown, named = (torch.tensor(stackgan.has(each)).double() for each in (faces, told))
+    found = stackgan.trait_step(
+        real, shown, numbers, named, nets, optimizer, stackgan.Config(bf16=False)
     )
     seen = real.clone()  # every other as stage I would draw it
     blocks = real[1].unflatten(1, (32, 2)).unflatten(3, (32, 2)).mean((2, 4))
     seen[1] = torch.nn.functional.interpolate(blocks[None], (64, 64), mode="bilinear")[0]
-    p = (matcher["images"](seen) @ net(numbers).T / 8**0.5).sigmoid()
-    total = 0
-    for n, m in itertools.product(range(3), range(4)):
-        yes = int(fits[:, m].sum())
-        total -= (3 - yes) / yes * p[n, m].log() if fits[n, m] else (1 - p[n, m]).log()
-    assert found[0] == pytest.approx(total.item() / 12) and not found[1:].any()
-    (gradient,) = torch.autograd.grad(total / 12, net.embed.weight)
-    assert torch.allclose(net.embed.weight.grad, gradient)
+    losses = []
+    for p, truth in ((nets["words"](numbers), told), (nets["traits"](seen).sigmoid(), faces)):
+        terms = [
+            (p[n, k] if face.get(name) == value else 1 - p[n, k]).log()
+            for n, face in enumerate(truth)
+            for k, (name, value) in enumerate(stackgan.VALUES)
+        ]
+        losses.append(-torch.stack(terms).mean())
+    assert torch.allclose(found[:2], torch.stack(losses)) and not found[2:].any()
+    for weight, loss in zip((nets["words"].embed.weight, nets["traits"][0].weight), losses):
+        (gradient,) = torch.autograd.grad(loss, weight)
+        assert torch.allclose(weight.grad, gradient)
 
 
 # --- using it
@@ -491,8 +529,8 @@ ERRORS = """
     of full no face has hair that is kept apart (long straight grey hair, black buns, and others that HAIR in applications/stackgan.py tells); add more faces.
 --data-dir full --attributes-file missing.txt
     attributes_file missing.txt does not tell the attributes of the images (...); name CelebA's ...
---match -1
-    match is -1.0; it must be from 0 to 1000.
+--named -1
+    named is -1.0; it must be from 0 to 1000.
 """
 NOTES = """
 --text,A,woman --out-dir new
@@ -508,7 +546,7 @@ def scene(tmp_path_factory):
     images = sorted(save_images(folder / "full", 12).iterdir())
     rows = ["12", "Male", *(f"{path.name} 1" for path in images), ""]
     (folder / "full/attributes.txt").write_text("\n".join(rows))
-    net = stackgan.StackGAN(vocabulary(), 8, 4, 3, 4, 8)
+    net = stackgan.StackGAN(vocabulary(), 4, 3, 4, 8)
     for name, weights in {"net": net.state_dict(), "other": {"0.weight": torch.zeros(1)}}.items():
         save_checkpoint({"g_model_state_dict": weights}, folder / f"{name}.pkl")
     return folder
