@@ -97,8 +97,8 @@ class Config(TrainConfig):
     ndf: Count = 40  # width of the discriminators
     lr: Rate = 0.0003  # learning rate of Adam for the discriminators; the stages' is twice as high
     lr_text: Rate = 0.004  # and of AdamW for words and traits, falling to 0
-    kl: Weight = 0.01  # weight of how far those numbers are from a normal distribution
-    named: Weight = 0.7  # weight of whether a picture shows what its sentence names, beside 1 for D
+    kl: Weight = 0.05  # weight of how far those numbers are from a normal distribution
+    named: Weight = 0.4  # weight of whether a picture shows what its sentence names, beside 1 for D
     ema_decay: Below1 = 0.999  # of the moving average of the nets' weights, which is what is used
     out_dir: Free[Place] = "log_gan/stackgan"  # each run gets a folder of its own in here
 
@@ -201,12 +201,13 @@ class StageI(nn.Module):
     def __init__(self, size, nc, nz, ngf):
         super().__init__()
         self.augment, self.generator = Augment(size, nc), Generator(nz + nc, ngf, 3, SMALL)
-        self.tint = nn.Linear(size, 2 * ngf)
+        self.tint = nn.Linear(size + nz, 2 * ngf)
 
     def forward(self, meanings, noise):
         codes, kl = self.augment(meanings * SHAPES.to(meanings))
         maps = self.generator.main[:-3](torch.cat([noise, codes], 1)[..., None, None])
-        scale, shift = self.tint(meanings)[..., None, None].chunk(2, dim=1)
+        tint = self.tint(torch.cat([meanings, noise], 1))
+        scale, shift = tint[..., None, None].chunk(2, dim=1)
         return self.generator.main[-3:](maps * (1 + scale) + shift), kl
 
 

@@ -386,7 +386,7 @@ def test_a_step_of_each_stage_written_out_again(monkeypatch):
         *layers, last_norm, relu, last, tanh = net.first.generator.main
         for layer in (*layers, last_norm):
             drawn = layer(drawn)
-        scale, shift = net.first.tint(meanings)[:, :, None, None].split(4, 1)
+        scale, shift = net.first.tint(torch.cat([meanings, noise], 1))[:, :, None, None].split(4, 1)
         drawn = tanh(last(relu(drawn + scale * drawn + shift)))
         stage, wanted = net.first, real.unflatten(2, (32, 2)).unflatten(4, (32, 2)).mean((3, 5))
         if second:
