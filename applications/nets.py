@@ -137,6 +137,19 @@ def place_net(count, width=32):
     return nn.Sequential(*layers, nn.Dropout(0.2), nn.Conv2d(8 * width, count, 4), nn.Flatten())
 
 
+def trait_net(count, width=24):
+    """Images (N, 3, 64, 64) in [-1, 1] -> logits of `count` traits, (N, count).
+
+    It looks three pixels wide before it halves the sides, so that it sees more of what is small, such as
+    a smile, than place_net, and takes longer.
+    """
+    layers = [nn.Conv2d(3, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2)]
+    for narrow, wide in pairwise([width, 2 * width, 4 * width, 8 * width]):
+        layers += [nn.Conv2d(narrow, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide)]
+        layers += [nn.LeakyReLU(0.2), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, nn.Dropout(0.2), nn.Conv2d(wide, count, 4), nn.Flatten())
+
+
 def to_inputs(pixels):
     return torch.as_tensor(pixels).cpu().permute(0, 3, 1, 2).float() / 127.5 - 1
 

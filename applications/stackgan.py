@@ -40,7 +40,7 @@ from applications.common import (
     save_figures,
     train_or_use,
 )
-from applications.nets import Residual, place_net, trained_face_net
+from applications.nets import Residual, place_net, trained_face_net, trait_net
 from common_tools import RunError, choose_device, run_as_script, set_seed
 from dcgan import Generator, initialize_weights
 from drawings.words import (
@@ -116,8 +116,7 @@ class Use:
 
 
 METRICS = {
-    "loss_words": "words",
-    "loss_seen": "traits of real faces",
+    "loss_traits": "traits of sentences and faces",
     "loss_d": "Loss_D",
     "loss_g": "Loss_G",
     "loss_named": "traits of drawn faces",
@@ -180,9 +179,7 @@ class Augment(nn.Module):
     def __init__(self, size, nc):
         super().__init__()
         self.layer = nn.Linear(size, 2 * nc)
-        nn.init.normal_(
-            self.layer.weight, std=0.5
-        )  # what is named is to be heard from the beginning,
+        nn.init.normal_(self.layer.weight, std=0.5)  # what is named is heard from the beginning,
         nn.init.constant_(self.layer.bias[nc:], -2)  # beside what is drawn at random
 
     def forward(self, meanings):
@@ -295,18 +292,6 @@ class Judge(nn.Module):
         return self.both(join(features, self.compress(meanings))).flatten().to(meanings.dtype)
 
 
-def trait_net(count, width=24):
-    """Images (N, 3, 64, 64) -> logits of which of `count` VALUES they show, (N, count).
-
-    Unlike a discriminator it looks three pixels wide before it halves the sides: a smile is small.
-    """
-    layers = [nn.Conv2d(3, width, 4, 2, 1, bias=False), nn.BatchNorm2d(width), nn.LeakyReLU(0.2)]
-    for narrow, wide in pairwise([width, 2 * width, 4 * width, 8 * width]):
-        layers += [nn.Conv2d(narrow, wide, 3, padding=1, bias=False), nn.BatchNorm2d(wide)]
-        layers += [nn.LeakyReLU(0.2), nn.MaxPool2d(2)]
-    return nn.Sequential(*layers, nn.Dropout(0.2), nn.Conv2d(wide, count, 4), nn.Flatten())
-
-
 # --- learning
 
 
@@ -386,14 +371,13 @@ def trait_step(real, shown, numbers, named, net, optimizer, config):
     shown = torch.cat([shown[::2], shown[1::2]])
     with autocast(real.device, config.bf16):
         seen = net["traits"](augment(images, "shift")).to(real.dtype)
-    words = F.binary_cross_entropy(net["words"](numbers), named)
-    seen = F.binary_cross_entropy_with_logits(seen, shown)
+    loss = F.binary_cross_entropy(net["words"](numbers), named)
+    loss = loss + F.binary_cross_entropy_with_logits(seen, shown)
     optimizer.zero_grad()
-    (words + seen).backward()
+    loss.backward()
     average_gradients(net)
     optimizer.step()
-    nothing = torch.zeros(len(METRICS) - 2, device=real.device)
-    return torch.stack([words, seen, *nothing]).detach()
+    return torch.stack([loss, *torch.zeros(len(METRICS) - 1, device=real.device)]).detach()
 
 
 def train_step(real, meanings, wrong, named, net, judges, viewer, optimizers, config, second):
@@ -424,9 +408,8 @@ def train_step(real, meanings, wrong, named, net, judges, viewer, optimizers, co
     average_gradients(judge)
     optimizer_d.step()
 
-    # (2) The stage: D takes what it draws for real and for what was said; and in it what is named is seen,
-    # and no other value of the same traits, as an auxiliary classifier asks for (Odena et al. 2017,
-    # arXiv:1610.09585; of texts Dash et al. 2017, arXiv:1703.06412)
+    # (2) The stage: D takes what it draws for real and for what was said; and what is named is seen in it,
+    # and no other value of these traits, as with an auxiliary classifier (Dash et al. 2017, arXiv:1703.06412)
     with half:
         loss_g = F.softplus(-judge(judge.features(drawn), meanings)).mean()
         seen = viewer(augment(drawn if second else enlarged(drawn), "shift")).to(real.dtype)
@@ -438,8 +421,7 @@ def train_step(real, meanings, wrong, named, net, judges, viewer, optimizers, co
     average_gradients(stage)
     optimizer_g.step()
     judged = (each.sigmoid().mean() for each in (right, other, fake))
-    nothing = torch.zeros(2, device=real.device)
-    return torch.stack([*nothing, loss_d, loss_g, told, kl, *judged]).detach()
+    return torch.stack([torch.zeros_like(kl), loss_d, loss_g, told, kl, *judged]).detach()
 
 
 def train(config: Config) -> Path:
@@ -459,13 +441,14 @@ def train(config: Config) -> Path:
     net = StackGAN(vocabulary(), config.nc, config.nz, config.ngf, config.width)
     judges = nn.ModuleList([Judge(side, len(VALUES), config.ndf) for side in (SMALL, SIDE)])
     initialize_weights(judges)
-    taught = nn.ModuleDict({"words": net.words, "traits": trait_net(len(VALUES))})
+    viewer = trait_net(len(VALUES))
+    taught = nn.ModuleDict({"words": net.words, "traits": viewer})
     for each in (net, judges, taught):
         each.to(device, memory_format=torch.channels_last)
     optimizers = fused_adam(net, 2 * config.lr, beta1=0.5), fused_adam(judges, config.lr, beta1=0.5)
     # Its decay keeps the meanings of words few and plain: they hold beside words never seen with them
     optimizer_t = torch.optim.AdamW(taught.parameters(), config.lr_text, weight_decay=0.1)
-    average = WeightAverage(net, config.ema_decay)
+    average, nets = WeightAverage(net, config.ema_decay), (net, judges, viewer, optimizers)
     parts = {"g_model": net, "d_model": judges, "t_model": taught, "g_ema_model": average.net}
     parts |= dict(zip(["g_optimizer", "d_optimizer", "t_optimizer"], [*optimizers, optimizer_t]))
     shown = torch.tensor(has(traits)).float().to(device)
@@ -481,7 +464,7 @@ def train(config: Config) -> Path:
             if second := epoch >= begun + config.small_epochs:
                 begun += config.small_epochs
             net.train()
-            taught["traits"].train(reading).requires_grad_(reading)
+            viewer.train(reading)
             if not reading:  # from here on they stay as they are
                 average.net.words.load_state_dict(net.words.state_dict())
             if second:  # and from here on stage I stays as its average is
@@ -493,17 +476,16 @@ def train(config: Config) -> Path:
                 if reading:
                     for group in optimizer_t.param_groups:
                         group["lr"] = config.lr_text * (1 - run.step / (begun * len(data)))
-                    told = real, has_them, numbers, said
-                    run.count(trait_step(*told, taught, optimizer_t, config))
+                    told = numbers, said, taught, optimizer_t
+                    run.count(trait_step(real, has_them, *told, config))
                     continue
                 with torch.no_grad():
                     meanings = net.words(numbers)
                 fits = (1 - has_them) @ said.T == 0
                 others = (torch.rand(fits.shape, device=device) + ~fits).argmax(1)  # do not fit
-                told = real, meanings, meanings[others], said
-                nets = net, judges, taught["traits"], optimizers
+                told = meanings, meanings[others], said
                 average.set_share(run.step - begun * len(data))  # of this stage, from its beginning
-                run.count(train_step(*told, *nets, config, second))
+                run.count(train_step(real, *told, *nets, config, second))
                 average.update(net)
             with torch.no_grad():
                 some, _ = sentences(net.words, traits[:512])

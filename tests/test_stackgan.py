@@ -292,9 +292,8 @@ def test_each_part_learns_in_its_time_and_stays(run):
             # the average takes the words over where the stages begin
             assert same == (epoch not in ({1} if part == "words" else {learnt})), (part, epoch)
     table = np.genfromtxt(run / "metrics.csv", delimiter=",", names=True)
-    reading = table["loss_words"] > 0
+    reading = table["loss_traits"] > 0
     assert reading[: len(table) // 3].all() and not reading[len(table) // 3 :].any()
-    assert ((table["loss_seen"] != 0) == reading).all()
     for name in ("loss_d", "loss_g", "loss_named", "loss_kl", "d_wrong"):
         assert ((table[name] != 0) != reading).all()
 
@@ -356,7 +355,7 @@ def test_a_step_of_each_stage_written_out_again(monkeypatch):
     net = stackgan.StackGAN(vocabulary(), 4, 3, 4, 8).double()
     torch.nn.init.normal_(net.second.decoder[-1].weight)
     judges = torch.nn.ModuleList([stackgan.Judge(side, size, 4) for side in (32, 64)]).double()
-    viewer = stackgan.trait_net(size, 4).double().eval()
+    viewer = nets.trait_net(size, 4).double().eval()
     config = stackgan.Config(bf16=False, kl=0.3, named=0.7)
     optimizers = [torch.optim.SGD(each.parameters(), lr=0.0) for each in (net, judges)]
     real = torch.rand(4, 3, 64, 64, dtype=torch.float64) * 2 - 1
@@ -411,8 +410,8 @@ def test_a_step_of_each_stage_written_out_again(monkeypatch):
                 if name in face:
                     told -= (row[place] if face[name] == value else 1 - row[place]).log() / 4
         loss_g = -p(drawn, meanings).log().mean()
-        nothing = torch.zeros(2, dtype=torch.float64)
-        expected = [*nothing, loss_d, loss_g, told, kl, right.mean(), other.mean(), fake.mean()]
+        nothing = torch.zeros((), dtype=torch.float64)
+        expected = [nothing, loss_d, loss_g, told, kl, right.mean(), other.mean(), fake.mean()]
         assert torch.allclose(numbers, torch.stack(expected), rtol=1e-4)
         weight = stage.augment.layer.weight
         total = loss_g + 0.7 * told + 0.3 * kl
@@ -427,30 +426,30 @@ def test_a_step_of_the_traits_written_out_again(monkeypatch):
     monkeypatch.setattr(stackgan, "augment", lambda images, policy: images)
     torch.manual_seed(0)
     size = len(stackgan.VALUES)
-    nets = {"words": stackgan.Words(vocabulary(), size), "traits": stackgan.trait_net(size, 4)}
-    nets = torch.nn.ModuleDict(nets).double().eval()
-    optimizer = torch.optim.SGD(nets.parameters(), lr=0.0)
+    taught = {"words": stackgan.Words(vocabulary(), size), "traits": nets.trait_net(size, 4)}
+    taught = torch.nn.ModuleDict(taught).double().eval()
+    optimizer = torch.optim.SGD(taught.parameters(), lr=0.0)
     real = torch.rand(3, 3, 64, 64, dtype=torch.float64) * 2 - 1
-    numbers = nets["words"].read(["A woman.", "一位老人", "A bearded man"])
+    numbers = taught["words"].read(["A woman.", "一位老人", "A bearded man"])
     told, faces = [{"sex": "woman"}, {"age": "old"}, {"sex": "man", "beard": "full"}], [OLD_WOMAN]
     faces += [{"sex": "man", "age": "old"}, {"sex": "man", "age": "young", "beard": "full"}]
     shown, named = (torch.tensor(stackgan.has(each)).double() for each in (faces, told))
     found = stackgan.trait_step(
-        real, shown, numbers, named, nets, optimizer, stackgan.Config(bf16=False)
+        real, shown, numbers, named, taught, optimizer, stackgan.Config(bf16=False)
     )
     seen = real.clone()  # every other as stage I would draw it
     blocks = real[1].unflatten(1, (32, 2)).unflatten(3, (32, 2)).mean((2, 4))
     seen[1] = torch.nn.functional.interpolate(blocks[None], (64, 64), mode="bilinear")[0]
     losses = []
-    for p, truth in ((nets["words"](numbers), told), (nets["traits"](seen).sigmoid(), faces)):
+    for p, truth in ((taught["words"](numbers), told), (taught["traits"](seen).sigmoid(), faces)):
         terms = [
             (p[n, k] if face.get(name) == value else 1 - p[n, k]).log()
             for n, face in enumerate(truth)
             for k, (name, value) in enumerate(stackgan.VALUES)
         ]
         losses.append(-torch.stack(terms).mean())
-    assert torch.allclose(found[:2], torch.stack(losses)) and not found[2:].any()
-    for weight, loss in zip((nets["words"].embed.weight, nets["traits"][0].weight), losses):
+    assert torch.allclose(found[0], sum(losses)) and not found[1:].any()
+    for weight, loss in zip((taught["words"].embed.weight, taught["traits"][0].weight), losses):
         (gradient,) = torch.autograd.grad(loss, weight)
         assert torch.allclose(weight.grad, gradient)
 
