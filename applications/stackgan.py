@@ -324,11 +324,8 @@ def open_faces(config, device):
         source=source, fingerprint=zlib.crc32(repr(traits).encode(), fingerprint),
     )  # fmt: skip
     data.labels = torch.arange(len(data.images))
-    learnt, others = (
-        [each for each, is_apart in zip(traits, apart) if is_apart == which]
-        for which in (False, True)
-    )
-    return data, learnt, images[apart], others, config
+    learnt = [each for each in traits if not kept_apart(each)]
+    return data, learnt, images[apart], [each for each in traits if kept_apart(each)], config
 
 
 def open_traits(config, count):
@@ -336,9 +333,8 @@ def open_traits(config, count):
     files = image_names(config, count)
     if Path(config.data_dir).absolute() in map(Path.absolute, map(Path, (DRAWN_FACES, MANY_FACES))):
         seeds = [int(Path(file).stem) for file in files]
-        return [
-            traits for some in map_in_processes(drawn_traits, seeds, chunk=8) for traits in some
-        ]
+        blocks = map_in_processes(drawn_traits, seeds, chunk=8)
+        return [traits for block in blocks for traits in block]
     names, values = read_attributes(config.attributes_file, files)
     return [traits_of_celeba(dict(zip(names, row))) for row in values]
 
@@ -490,8 +486,7 @@ def train(config: Config) -> Path:
             with torch.no_grad():
                 some, _ = sentences(net.words, traits[:512])
                 some, meanings = net.words(some.to(device)), net.words(numbers_apart)
-            if not reading:
-                average.count_statistics(some.split(64))
+            average.count_statistics(some.split(64))
             run.end_epoch(partial(picture_of, average.net, truth[:SHOWN], meanings[:SHOWN]))
     if get_rank() == 0:
         print("Training the classifier that the figures need; --resume does it again.", flush=True)
@@ -559,9 +554,8 @@ def use(config: Use) -> list[Path]:
             meaning = net.words(numbers[place - 1 : place])
         small, large = net.draw(meaning.expand(SHOWN, -1))
         paths.append(folder / f"{place}.png")
-        save_picture(
-            make_grid(torch.cat([F.interpolate(small, size=SIDE), large]), SHOWN), paths[-1]
-        )
+        rows = torch.cat([F.interpolate(small, size=SIDE), large])
+        save_picture(make_grid(rows, SHOWN), paths[-1])
         print(f"{paths[-1]}: {text}")
     return paths
 
