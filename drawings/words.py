@@ -180,8 +180,9 @@ def describe(traits, rng, language="en"):
 
     sex, age = traits.get("sex", ""), traits.get("age", "")
     noun, hair = say(f"{age} {sex}".strip()), {"hair", "length", "shape", "style"} & {*traits}
+    hair -= {"style"} if traits.get("style") == "bald" else set()  # that is said as a beard is
     listed = [hair_of(traits, say, language)] if hair else []
-    rest = {*traits} - {"sex", "age", "hair", "length", "shape", "style"}
+    rest = {*traits} - {"sex", "age", *hair}
     rest -= {"glasses"} if "frame" in rest else set()
     rest = [f"{name} {traits[name]}" for name in TRAITS if name in rest]
     they, have, _they = PRONOUNS[sex]
