@@ -108,6 +108,12 @@ def test_there_are_at_least_twenty_patterns_in_each_language():
         assert len(bare) >= 20
 
 
+def test_a_bald_man_is_called_so():
+    texts = [describe({"sex": "man", "style": "bald"}, seed).lower() for seed in range(50)]
+    assert all(sum(text.count(each) for each in ("bald", "no hair")) == 1 for text in texts)
+    assert any("bald man" in text for text in texts) and any("bald head" in text for text in texts)
+
+
 @pytest.mark.parametrize("language", ["en", "zh"])
 def test_a_sentence_names_what_it_is_given_and_nothing_else(told, language):
     said = words.SAID[language]
