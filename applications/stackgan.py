@@ -88,9 +88,7 @@ class Config(TrainConfig):
     text_epochs: Count = 4  # of them the first, in which traits are learnt, in words and in images
     small_epochs: Count = 12  # and the next, in which stage I learns; then stage II does
     batch_size: Count = 16  # images in one iteration (of each process, under torchrun)
-    nc: Count = (
-        48  # numbers, drawn at random around a sentence's meaning, that a picture is made of
-    )
+    nc: Count = 48  # numbers drawn at random around a meaning, that a picture is made of
     nz: Count = 32  # length of the noise
     ngf: Count = 40  # width of stage I
     width: Count = 80  # and of stage II

@@ -58,6 +58,7 @@ Policy = Annotated[str, Range(WORDS, lambda policy: {*names_in(policy)} <= {"", 
 
 
 def names_in(policy):
+    """The names of CHANGES in a policy, without the blanks beside its commas."""
     return map(str.strip, policy.split(","))
 
 

@@ -484,7 +484,9 @@ def test_a_config_that_was_deleted_meanwhile_is_written_again(tiny, monkeypatch)
     assert saved_config(str(run)).num_epochs == 1
 
 
-@pytest.mark.parametrize("script", ["examples/ring.py", "applications/all.py"])
+@pytest.mark.parametrize(
+    "script", ["examples/ring.py", "applications/all.py", "applications/pix2pix.py"]
+)
 def test_a_script_in_a_folder_can_be_started_as_a_file(script, tmp_path):
     command = [sys.executable, ROOT / script, "--help"]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
