@@ -17,7 +17,7 @@ TRAITS = {
     "length": ("short", "long"),
     "shape": ("straight", "wavy", "curly"),
     "style": ("bald", "mohawk", "spiky", "afro", "bob", "bun", "pigtails"),
-    "fringe": ("yes",),
+    "fringe": ("no", "yes"),
     "glasses": ("no", "yes"),
     "frame": ("round", "square", "dark"),
     "beard": ("no", "stubble", "full", "goatee", "moustache"),
@@ -31,7 +31,7 @@ CELEBA = {  # a name of CelebA's that a face has or lacks: what it is called her
     "Pale_Skin": ("skin", "light", None), "Black_Hair": ("hair", "black", None),
     "Brown_Hair": ("hair", "brown", None), "Blond_Hair": ("hair", "blond", None),
     "Gray_Hair": ("hair", "grey", None), "Straight_Hair": ("shape", "straight", None),
-    "Wavy_Hair": ("shape", "wavy", None), "Bangs": ("fringe", "yes", None),
+    "Wavy_Hair": ("shape", "wavy", None), "Bangs": ("fringe", "yes", "no"),
     "Eyeglasses": ("glasses", "yes", "no"), "No_Beard": ("beard", "no", None),
     "5_o_Clock_Shadow": ("beard", "stubble", None), "Mustache": ("beard", "moustache", None),
     "Goatee": ("beard", "goatee", None), "Smiling": ("smile", "yes", "no"),
@@ -52,14 +52,14 @@ SAID = {
         "hair pink": "pink", "hair blue": "blue", "hair green": "green",
         "hair purple": "purple|violet", "length short": "short", "length long": "long",
         "shape straight": "straight", "shape wavy": "wavy", "shape curly": "curly",
-        "hair": "{} hair", "curls": "{} curls", "curls or not": "curls|", "style bald": "no hair|a bald head",
+        "hair": "{} hair", "haired": "{}-haired", "curls": "{} curls", "curls or not": "curls|", "style bald": "no hair|a bald head",
         "style mohawk": "a {} mohawk", "style spiky": "spiky {} hair|{} spikes",
         "style afro": "a {} afro", "style bob": "a {} bob|{} hair in a bob",
         "style bun": "a {} bun|{} hair in a bun|{} hair tied in a bun",
         "style pigtails": "{} pigtails|{} hair in pigtails", "fringe yes": "a fringe|bangs",
-        "glasses no": "no glasses", "glasses yes": "glasses|spectacles",
+        "fringe no": "no fringe|no bangs", "glasses no": "no glasses|no sunglasses", "glasses yes": "glasses|spectacles",
         "frame round": "round glasses|round spectacles", "frame dark": "sunglasses|dark glasses",
-        "frame square": "square glasses|rectangular glasses", "beard no": "no beard",
+        "frame square": "square glasses|rectangular glasses", "beard no": "no beard|no moustache",
         "beard stubble": "stubble|a stubbly chin", "beard full": "a full beard|a beard|a big beard",
         "beard goatee": "a goatee", "beard moustache": "a moustache|a mustache",
         "smile yes": "a smile|a big smile", "smile no": "a serious face|a serious look",
@@ -69,22 +69,26 @@ SAID = {
         "young woman": "年轻女人|年轻女士|女孩|姑娘", "young man": "年轻男人|年轻男士|男孩|小伙子",
         "old woman": "老妇人|老奶奶|老太太|年老的女士", "old man": "老爷爷|老先生|老头|年老的男士",
         "young": "年轻人", "old": "老人|上了年纪的人",
-        "skin light": "皮肤白皙|皮肤白|肤色浅", "skin dark": "皮肤黝黑|皮肤黑|肤色深",
+        "skin light": "皮肤白皙|皮肤白|肤色浅|白皮肤", "skin dark": "皮肤黝黑|皮肤黑|肤色深|黑皮肤",
         "hair black": "黑色", "hair brown": "棕色|褐色", "hair red": "红色",
         "hair blond": "金色|金黄色", "hair grey": "灰色|银色|白色|花白", "hair pink": "粉色|粉红色",
         "hair blue": "蓝色", "hair green": "绿色", "hair purple": "紫色",
         "length short": "短", "length long": "长", "shape straight": "直", "shape wavy": "波浪",
-        "shape curly": "卷", "hair": "留着{}发|有一头{}发|有{}发", "colour": "留着{}头发|有{}的头发",
-        "style bald": "剃着光头|没有头发|顶着光头", "style mohawk": "留着{}莫西干头|梳着{}莫西干发型",
+        "shape curly": "卷", "hair": "留着{}发|有一头{}发|有{}发|{}发", "colour": "留着{}头发|有{}的头发|{}头发",
+        "one letter of it": "{}发|有{}发|留着{}发|{}头发|||",
+        "style bald": "剃着光头|没有头发|顶着光头|光头", "style mohawk": "留着{}莫西干头|梳着{}莫西干发型",
         "style spiky": "留着{}刺猬头|顶着{}刺猬头", "style afro": "留着{}爆炸头|顶着{}爆炸头",
         "style bob": "留着{}波波头|剪了{}波波头", "style bun": "扎着{}丸子头|梳着{}发髻",
         "style pigtails": "扎着{}双马尾|扎着{}辫子|梳着{}双马尾", "fringe yes": "有刘海|留着刘海",
+        "fringe no": "没有刘海|不留刘海",
         "glasses no": "没戴眼镜|不戴眼镜", "glasses yes": "戴着眼镜|戴眼镜",
-        "frame round": "戴着圆框眼镜|戴圆眼镜|戴着圆形眼镜", "frame dark": "戴着墨镜|戴太阳镜",
-        "frame square": "戴着方框眼镜|戴方眼镜|戴着方形眼镜", "beard no": "没有胡子|不留胡子",
-        "beard stubble": "有胡茬|留着胡茬", "beard full": "留着络腮胡|留着大胡子|有大胡子",
+        "frame round": "戴着圆框眼镜|戴圆框眼镜|戴圆眼镜|戴着圆形眼镜",
+        "frame dark": "戴着墨镜|戴墨镜|戴着太阳镜|戴太阳镜",
+        "frame square": "戴着方框眼镜|戴方框眼镜|戴方眼镜|戴着方形眼镜",
+        "beard no": "没有胡子|不留胡子|没有大胡子|没有小胡子",
+        "beard stubble": "有胡茬|留着胡茬", "beard full": "留着络腮胡|留着大胡子|有大胡子|有胡子|留着胡子",
         "beard goatee": "留着山羊胡|有山羊胡", "beard moustache": "留着八字胡|留着小胡子",
-        "smile yes": "面带微笑|微笑着|笑着", "smile no": "表情严肃|没有笑",
+        "smile yes": "面带微笑|微笑着|笑着|微笑", "smile no": "表情严肃|没有笑",
     },
 }  # fmt: skip
 BEFORE = {  # what may stand before an English noun, or after it, instead of in the list behind "with"
@@ -93,10 +97,12 @@ BEFORE = {  # what may stand before an English noun, or after it, instead of in 
     "beard no": "clean-shaven",
 }  # fmt: skip
 AFTER = {
-    "glasses yes": "in glasses|wearing glasses", "glasses no": "without glasses",
-    "frame round": "in round glasses|wearing round glasses", "beard no": "without a beard",
+    "glasses yes": "in glasses|wearing glasses", "glasses no": "without glasses|without sunglasses",
+    "frame round": "in round glasses|wearing round glasses",
     "frame square": "in square glasses|wearing square glasses",
     "frame dark": "in sunglasses|wearing sunglasses", "smile no": "without a smile",
+    "beard no": "without a beard|without a moustache", "smile yes": "who smiles|who is smiling|smiling",
+    "fringe no": "without a fringe|without bangs",
 }  # fmt: skip
 # Any frame with any link: 52 patterns in English, 31 in Chinese
 FRAMES = {
@@ -129,7 +135,7 @@ def traits_of_drawn(seed):
         "age": "young" if face.age < 0.4 else "old" if face.age > 0.6 else None,
         "skin": "light" if face.dark < 0.35 else "dark" if face.dark > 0.65 else None,
         "hair": None if line == "bald" else face.hair_word,
-        "fringe": "yes" if line == "fringe" else None,
+        "fringe": None if line in ("bald", "mohawk") else "yes" if line == "fringe" else "no",
         "glasses": "yes" if face.glasses else "no",
         "frame": {"sun": "dark"}.get(face.glasses, face.glasses) or None,
         "beard": None if face.woman else face.beard or "no",
@@ -195,12 +201,17 @@ def describe(traits, rng, language="en"):
             return frame.format(one + noun) + "。"
         if link == "{}的{}":
             frame = faces.pick(rng, f"{FRAMES['zh']}|{OF_A_FACE}".split("|"))
-            return frame.format(f"{one}{'、'.join(listed)}的{noun}") + "。"
+            said, one = "、".join(listed), faces.pick(rng, (one, ""))
+            near_noun = re.fullmatch("[^有留扎梳剃顶剪、].*[发头]", said)  # as 金发, 光头 may be
+            of = "" if near_noun and rng.random() < 0.5 else "的"
+            return frame.format(f"{one}{said}{of}{noun}") + "。"
         after = "，".join(listed)
         return (
             frame.format(one + noun) + ("，" if link == "{}，{}" else f"。{_they}") + after + "。"
         )
     before = after = ""
+    if hair and "style" not in traits and rng.random() < 0.25:
+        before, listed = hair_of(traits, say, language, "haired") + " ", []
     for each in rest:
         place = rng.random()
         if each in BEFORE and not before and place < 0.4:
@@ -216,22 +227,35 @@ def describe(traits, rng, language="en"):
         text += link.format(
             f"{', '.join(first)} and {last}" if first else last, they=they.capitalize(), have=have
         )
-    text = re.sub(r"\ba (?=[aeiou])", "an ", text)
+    text = an(text)
     return f"{text[0].upper()}{text[1:]}."
 
 
-def hair_of(traits, say, language):
-    """What is said of hair, of its colour, length, shape and style. say: from a name in SAID to words."""
+def an(text):
+    """The text with "an" for each "a" that stands before a vowel."""
+    return re.sub(r"\ba (?=[aeiou])", "an ", text)
+
+
+def hair_of(traits, say, language, plain="hair"):
+    """What is said of hair, of its colour, length, shape and style.
+
+    say: from a name in SAID to words; plain: the name there of hair without a style.
+    """
     words = {
         name: say(f"{name} {traits[name]}")
         for name in ("length", "shape", "hair")
         if name in traits
     }
-    style = f"style {traits['style']}" if "style" in traits else "hair"
+    style = f"style {traits['style']}" if "style" in traits else plain
     if language == "zh":
         order = "".join(words.get(name, "") for name in ("hair", "length", "shape"))
-        style = "colour" if style == "hair" and [*words] == ["hair"] else style
+        if style == "hair" and [*words] == ["hair"]:
+            style = "colour"
+            if order.endswith("色") and (short := say("one letter of it")):
+                return short.format(order[0])  # golden hair is no golden-coloured hair there
         return say(style).format(order)
+    if style == "haired" and [*words.values()] in (["blond"], ["blonde"]):
+        return words["hair"]  # a blonde woman
     if traits.get("shape") == "curly" and style == "hair" and say("curls or not"):
         words.pop("shape")
         style = "curls"
@@ -255,5 +279,5 @@ def near(word):
     """Words like this one that are said of faces; else all that can be said in its language."""
     said = SAID["zh" if re.match("[\u4e00-\u9fff]", word) else "en"]
     values = [text.split("|")[0] for name, text in said.items() if name.count(" ") == 1]
-    values = [re.sub("{} ?", "", value) for value in values]
+    values = [an(re.sub("{} ?", "", value)) for value in values]
     return get_close_matches(word, {*tokens("|".join(said.values()))}, 6, 0.7) or values
