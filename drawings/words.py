@@ -202,7 +202,7 @@ def describe(traits, rng, language="en"):
         if link == "{}的{}":
             frame = faces.pick(rng, f"{FRAMES['zh']}|{OF_A_FACE}".split("|"))
             said, one = "、".join(listed), faces.pick(rng, (one, ""))
-            near_noun = re.fullmatch("[^有留扎梳剃顶剪、].*[发头]", said)  # as 金发, 光头 may be
+            near_noun = re.fullmatch("[^有没留扎梳剃顶剪、].*[发头]", said)  # as 金发, 光头 may be
             of = "" if near_noun and rng.random() < 0.5 else "的"
             return frame.format(f"{one}{said}{of}{noun}") + "。"
         after = "，".join(listed)
