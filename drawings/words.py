@@ -92,7 +92,7 @@ SAID = {
     },
 }  # fmt: skip
 BEFORE = {  # what may stand before an English noun, or after it, instead of in the list behind "with"
-    "skin dark": "dark-skinned", "skin light": "light-skinned|pale", "style bald": "bald",
+    "skin dark": "dark-skinned|black", "skin light": "light-skinned|pale|white", "style bald": "bald",
     "smile yes": "smiling|happy|cheerful", "smile no": "serious", "beard full": "bearded",
     "beard no": "clean-shaven",
 }  # fmt: skip
