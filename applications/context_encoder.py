@@ -276,11 +276,17 @@ def build(weights):
 
 
 def open_mask(path):
-    """The mask, a PIL image of 0 and 255. Raises RunError where it is no picture or all black."""
+    """The mask, a PIL image of 0 and 255. Raises RunError where it is no picture, or of one colour."""
+    if Path(path).is_dir():
+        raise RunError(f"mask {path} is a folder; name one picture.")
     mask = open_pictures(path, "mask", nc=1)
     mask = mask.load_image(mask.names[0]).point(lambda value: 255 * (value > 127))
     if not mask.getbbox():
         raise RunError(f"mask {path} is black everywhere; paint white what is to be filled in.")
+    if mask.getextrema()[0]:
+        raise RunError(
+            f"mask {path} is white everywhere, as what is transparent is, too; paint black what is to stay."
+        )
     return mask
 
 
@@ -298,7 +304,8 @@ def fill_in_picture(net, picture, mask=None):
         hole = Image.new("L", picture.size)
         hole.paste(255, [start + side * part // 4 for part in (1, 3) for start in corner])
     else:
-        hole = mask.resize(picture.size, Image.Resampling.NEAREST)
+        white = mask.convert("F").resize(picture.size, Image.Resampling.BOX)
+        hole = Image.fromarray(np.uint8(255 * (np.asarray(white) > 0)))  # thin lines stay, too
     found = hole.getbbox() or (0, 0, *picture.size)
     corner = [min(max(corner[k], found[k + 2] - side), found[k]) for k in (0, 1)]
     box = (*corner, corner[0] + side, corner[1] + side)

@@ -241,9 +241,12 @@ def train(config: Config) -> Path:
                 weights = average.net.state_dict()
                 save_checkpoint({"epoch": epoch, "g_model_state_dict": weights}, srresnet)
             run.end_epoch(lambda: triples(average.net, truth[:8]))
-    first = deepcopy(average.net)
-    first.load_state_dict(load_checkpoint(srresnet)["g_model_state_dict"])
-    save_figures(run.folder, figures(first, average.net, truth, kept_apart), len(truth))
+    stages = {"SRGAN": average.net} if config.num_epochs > config.mse_epochs else {}
+    if srresnet.exists():  # it may have been deleted since
+        first = deepcopy(average.net)
+        first.load_state_dict(load_checkpoint(srresnet)["g_model_state_dict"])
+        stages = {"SRResNet": first} | stages
+    save_figures(run.folder, figures(stages, truth, kept_apart), len(truth))
     return run.folder
 
 
@@ -260,13 +263,13 @@ def enlarged(enlarge, images):
     return torch.cat([enlarge(each) for each in images.split(100)])
 
 
-def figures(first, second, truth, pixels):
-    """PSNR and SWD of the finest level, of the two nets and of bicubic enlargement.
+def figures(nets, truth, pixels):
+    """PSNR and SWD of the finest level, of bicubic enlargement and of {name: net}.
 
     truth: (N, 3, 64, 64) in [-1, 1]; pixels: the same as uint8 (N, 64, 64, 3).
     """
     small, real, rows = shrink(truth), finest(pixels), {}
-    for name, enlarge in {"bicubic": bicubic, "SRResNet": first, "SRGAN": second}.items():
+    for name, enlarge in {"bicubic": bicubic, **nets}.items():
         made = as_pixels(enlarged(enlarge, small))
         rows[name] = {"PSNR": psnr(made, pixels), f"SWD {SIDE}": swd(finest(made), real)[SIDE]}
     return rows

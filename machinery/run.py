@@ -156,6 +156,13 @@ class Run:
 
     def _say_hello(self):
         config, data, size = self.config, self.data, get_world_size()
+        if self.epoch == config.num_epochs:
+            print(
+                f"{self.folder} has all of its {self.epoch} epochs; with more, as --num-epochs "
+                f"{2 * self.epoch}, it goes on.",
+                flush=True,
+            )
+            return
         batches = f"{size} x {config.batch_size}" if size > 1 else config.batch_size
         print(
             f"{'Going on' if self.step else 'Training'} on {data.device} with {data.count:,} "

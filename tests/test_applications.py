@@ -248,6 +248,15 @@ def test_outside_the_hole_not_a_pixel_changes(trained_encoder, tmp_path):
             assert (cut[hole] == 128).all() and (made[hole] != photo[hole]).any(1).mean() > 0.9
 
 
+def test_a_thin_line_in_a_large_mask_is_filled_in(trained_encoder):
+    photo = Image.fromarray(np.random.default_rng(1).integers(0, 256, (109, 89, 3), dtype=np.uint8))
+    mask = Image.new("L", (890, 1090))
+    mask.paste(255, (451, 300, 453, 700))
+    cut, _ = context_encoder.fill_in_picture(trained_encoder, photo, mask)
+    changed = (np.asarray(cut) != np.asarray(photo)).any(2)
+    assert changed[30:70, 45].all() and changed.sum() == 40
+
+
 def test_what_is_in_the_hole_is_not_looked_at(trained_encoder):
     """A scratch in a photo is not to show in what takes its place, whatever the photo's size."""
     for size in [(64, 64), (178, 218)]:
@@ -366,6 +375,18 @@ def test_the_figures_of_srgan(tmp_path):
     assert kept["figures"]["bicubic"]["PSNR"] == pytest.approx(
         found, abs=0.05
     )  # Pillow rounds in between
+
+    (run / "srresnet.pkl").unlink()  # its row is lost, and nothing else
+    srgan.train(replace(small_config(srgan, images, tmp_path), resume=str(run)))
+    again = json.loads((run / "figures.json").read_text())["figures"]
+    assert again == {name: kept["figures"][name] for name in ("bicubic", "SRGAN")}
+
+
+def test_before_the_adversarial_epochs_there_is_no_srgan(tmp_path):
+    save_images(tmp_path / "images", 20)
+    config = replace(small_config(srgan, tmp_path / "images", tmp_path), num_epochs=1)
+    kept = json.loads((srgan.train(config) / "figures.json").read_text())
+    assert list(kept["figures"]) == ["bicubic", "SRResNet"]
 
 
 def test_a_picture_in_tiles_is_the_picture_at_once(monkeypatch):
@@ -985,7 +1006,13 @@ context_encoder.py --input photos --out-dir out --mask black.png
     mask black.png is black everywhere; paint white what is to be filled in.
 context_encoder.py --input photos --out-dir out --mask missing.png
     mask missing.png does not exist; name a picture or a folder of them.
-context_encoder.py --input photos/000.png --out-dir new2 --mask white.png
+context_encoder.py --input photos --out-dir out --mask photos
+    mask photos is a folder; name one picture.
+context_encoder.py --input photos --out-dir out --mask white.png
+    mask white.png is white everywhere, as what is transparent is, too; paint black what is to stay.
+context_encoder.py --input photos --out-dir out --mask clear.png
+    mask clear.png is white everywhere, as what is transparent is, too; paint black what is to stay.
+context_encoder.py --input photos/000.png --out-dir new2 --mask most.png
     none of the pictures of input photos/000.png could be used; name others.
 context_encoder.py --input photos --out-dir out --device cuda:99
     device cuda:99 cannot be used here (...); try cpu.
@@ -1055,7 +1082,7 @@ context_encoder.py --input photos --out-dir out3
     Passed over in photos: 1 .heic; convert them to use them too.
 context_encoder.py --input photos --out-dir out4
     4 written to out4; inputs above outputs: out4/overview.png
-context_encoder.py --input photos --out-dir out5 --mask white.png
+context_encoder.py --input photos --out-dir out5 --mask most.png
     Passed over 000.png: no square of it has all of the hole in it; use a smaller mask.
 srgan.py --input mixed --out-dir out6 --path-checkpoint srgan.pkl
     Passed over large.png: it has 4,002,000 pixels; of more than 4 million make a part.
@@ -1083,6 +1110,12 @@ def scene(tmp_path_factory):
         (folder / name).write_text("a text")
     for name in ("black", "white"):
         Image.new("L", (9, 9), name).save(folder / f"{name}.png")
+    most = Image.new("L", (9, 9), "white")
+    most.putpixel((4, 4), 0)
+    most.save(folder / "most.png")
+    clear = Image.new("RGBA", (9, 9))
+    clear.putpixel((4, 4), (255, 255, 255, 255))
+    clear.save(folder / "clear.png")
     save_images(folder / "mixed", 1)
     for inside in ("mixed", "large"):
         (folder / inside).mkdir(exist_ok=True)

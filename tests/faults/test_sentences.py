@@ -291,6 +291,8 @@ gan_demo.py  # there is no CelebA
 gan_demo.py --data-dir images  # Ctrl-C
     Stopped after 1 iterations, all of it saved. Go on with: python .../gan_demo.py --resume log_gan/run...
 gan_demo.py --resume log_gan/run1
+    log_gan/run1 has all of its 2 epochs; with more, as --num-epochs 4, it goes on.
+gan_demo.py --resume log_gan/run1 --num-epochs 3
     Going on on cpu with 26 images of .../changed, 3 iterations of 8 images an epoch; results go to log_gan/run1
 gan_inference.py --path-checkpoint weights.pkl --device cpu
     Drawing on cpu with weights.pkl
