@@ -137,8 +137,8 @@ class Words(nn.Module):
     """Sentences as numbers of words, (N, L), -> their meaning, (N, size): how sure it is that they name
     each of VALUES.
 
-    A convolution sees a word and its neighbours ("long hair", "long beard"); what is named at any place
-    is named. So words mean the same beside others that they were never seen with. known: all words;
+    A convolution sees a word and two at either side ("long hair", "no long beard"); what is named at any
+    place is named. So words mean the same beside others that they were never seen with. known: all words;
     kept with the weights.
     """
 
@@ -148,7 +148,7 @@ class Words(nn.Module):
         letters = list(" ".join(known).encode())
         self.register_buffer("known", torch.tensor(letters, dtype=torch.uint8))
         self.embed = nn.Embedding(len(known) + 1, 48, padding_idx=0)
-        first, last = nn.Conv1d(48, width, 3, padding=1), nn.Conv1d(width, size, 1)
+        first, last = nn.Conv1d(48, width, 5, padding=2), nn.Conv1d(width, size, 1)
         self.layers = nn.Sequential(first, nn.ReLU(), last)
         nn.init.constant_(last.bias, -6)  # a place names nothing, as long as it has not learnt to
 

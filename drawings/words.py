@@ -81,7 +81,7 @@ SAID = {
         "style bob": "留着{}波波头|剪了{}波波头", "style bun": "扎着{}丸子头|梳着{}发髻",
         "style pigtails": "扎着{}双马尾|扎着{}辫子|梳着{}双马尾", "fringe yes": "有刘海|留着刘海",
         "fringe no": "没有刘海|不留刘海",
-        "glasses no": "没戴眼镜|不戴眼镜", "glasses yes": "戴着眼镜|戴眼镜",
+        "glasses no": "没戴眼镜|不戴眼镜|没戴墨镜", "glasses yes": "戴着眼镜|戴眼镜",
         "frame round": "戴着圆框眼镜|戴圆框眼镜|戴圆眼镜|戴着圆形眼镜",
         "frame dark": "戴着墨镜|戴墨镜|戴着太阳镜|戴太阳镜",
         "frame square": "戴着方框眼镜|戴方框眼镜|戴方眼镜|戴着方形眼镜",
@@ -224,9 +224,10 @@ def describe(traits, rng, language="en"):
     text = frame.format(f"{'' if noun == 'someone' and not before else 'a '}{before}{noun}{after}")
     if listed:
         *first, last = listed
-        text += link.format(
-            f"{', '.join(first)} and {last}" if first else last, they=they.capitalize(), have=have
-        )
+        those = f"{', '.join(first)} and {last}" if first else last
+        text += link.format(those, they=they.capitalize(), have=have)
+        if noun == "someone" and not before + after and rng.random() < 0.5:
+            text = those  # "Red hair and glasses."
     text = an(text)
     return f"{text[0].upper()}{text[1:]}."
 
