@@ -16,12 +16,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import tyro
 from PIL import Image
-from setting import FULL_SIZE, describe_machine, print_table
+from setting import FULL_SIZE, describe_machine, print_table, run
 
 import align_faces
 from align_faces import cut, detector, find_faces, frame_of, points_in, read_table
+from common_tools import RunError
+from machinery.constants import Count
 from machinery.processes import map_in_processes
 from my_dataset import CelebADataset
 
@@ -32,7 +33,7 @@ FAR = 20  # pixels of the aligned face: an eye that is farther off belongs to no
 @dataclass
 class Config:
     data_dir: str  # folder or .zip of aligned faces, of 178 x 218 pixels or half of that
-    photos: int = 500  # how many to make and align
+    photos: Count = 500  # how many to make and align
     first: int = 0  # the face to begin with
     side: int = 1000  # pixels of a photo's width and height
     seed: int = 1  # same seed, same photos
@@ -129,6 +130,8 @@ def main(config: Config):
             if off.max() < FAR:
                 ours = Image.open(out_dir / row["file"])
                 found[number] = [*off, psnr(ours, original(faces, config, number))]
+        if not found:
+            raise RunError(f"no face of {config.data_dir} was found again; name aligned faces.")
         parts = where_the_time_goes(photos, photos.names[:50])
 
     print(f"{describe_machine()}; {config.photos:,} photos of {config.side} x {config.side}\n")
@@ -138,7 +141,7 @@ def main(config: Config):
         "noise": range(1, config.photos, 2),
         "all": range(config.photos),
     }.items():
-        figures = np.array([found[number] for number in numbers if number in found])
+        figures = np.array([found[number] for number in numbers if number in found]).reshape(-1, 3)
         eyes = figures[:, :2]
         share = 100 * len(figures) / len(numbers)
         rows.append([name, share, np.median(eyes), np.percentile(eyes, 95), figures[:, 2].mean()])
@@ -154,4 +157,4 @@ def main(config: Config):
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    run(main, Config)

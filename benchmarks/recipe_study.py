@@ -1,6 +1,6 @@
 """What is each trick of the recipe worth?
 
-python benchmarks/recipe_study.py                                  # 2,000 faces, 20 epochs, ngf 64
+python benchmarks/recipe_study.py                                  # 2,000 faces, ngf 64; takes hours
 python benchmarks/recipe_study.py --seeds 3 --inception
 python benchmarks/recipe_study.py --seeds 3 --attributes list_attr_celeba.txt --only chapter,default
 

@@ -125,6 +125,16 @@ def test_quality_speed(tmp_path):
     assert f"pytorch/examples ends at {theirs[1][1]:.1f} after {theirs[1][0]:.0f} s" in printed
 
 
+@pytest.mark.parametrize("name", ["align_faces.py", "data_speed.py", "recipe_study.py"])
+def test_a_missing_folder_is_one_sentence(name, tmp_path):
+    ended = run_script(f"benchmarks/{name}", "--data-dir", "missing", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert (
+        ended.stderr
+        == f"{name}: data_dir missing does not exist; name a folder or .zip of images.\n"
+    )
+
+
 def test_data_speed(tmp_path):
     sizes = "--images 24 --image-size 32 --batch-size 8 --workers 1 --runs 1"
     table, printed = run_benchmark("data_speed.py", *sizes.split(), cwd=tmp_path)
