@@ -266,13 +266,13 @@ def initial_weights(generator, discriminator, path):
             print(f"{path} has no DCGAN discriminator; this run's starts from random weights.")
     except RuntimeError as error:
         layers = [layer for layer in source.main if hasattr(layer, "in_channels")]
-        sizes = f"nz {layers[0].in_channels}, ngf {layers[-1].in_channels}, "
-        sizes += f"nc {layers[-1].out_channels}, image_size {2 ** (len(layers) + 1)}"
+        sizes = f"--nz {layers[0].in_channels} --ngf {layers[-1].in_channels} "
+        sizes += f"--nc {layers[-1].out_channels} --image-size {2 ** (len(layers) + 1)}"
         if weights_d:
             ndf = next(value for value in weights_d.values() if value.ndim == 4).shape[0]
-            sizes += f", ndf {ndf}"
+            sizes += f" --ndf {ndf}"
         raise RunError(
-            f"the nets of init_from {path} have other sizes than this run's ({sizes}); give these."
+            f"the nets of init_from {path} have other sizes than this run's; give theirs: {sizes}"
         ) from error
 
 

@@ -176,9 +176,10 @@ def saved_config(config_class, resume, out_dir):
     """
     run = find_run(config_class(resume=resume, out_dir=out_dir))
     if not (run / "config.json").is_file():
+        or_else = ", or give a file to --init-from" * hasattr(config_class, "init_from")
         raise RunError(
             f"{run} is no run to go on with: it has no config.json; name a run's folder, as "
-            f"{Path(RUNS, 'run1')}."
+            f"{Path(RUNS, 'run1')}{or_else}."
         )
     try:
         saved = json.loads((run / "config.json").read_text("utf-8-sig"))

@@ -505,9 +505,11 @@ def test_a_run_may_start_from_other_weights(tiny, tmp_path, capsys):
     bare.unlink()
     train(replace(saved_config(str(run)), num_epochs=2))
 
-    sizes = r"\(nz 8, ngf 8, nc 3, image_size 32, ndf 8\)"
+    sizes = "--nz 8 --ngf 8 --nc 3 --image-size 32 --ndf 8"
     for wrong in ({"ngf": 4}, {"nz": 9}, {"image_size": 64}, {"ndf": 4}):
-        with pytest.raises(RunError, match=f"have other sizes than this run's {sizes}; give these"):
+        with pytest.raises(
+            RunError, match=f"have other sizes than this run's; give theirs: {sizes}"
+        ):
             train(tiny(**wrong, init_from=str(path)))
     with pytest.raises(RunError, match="checkpoint missing does not exist"):
         train(tiny(init_from="missing"))

@@ -90,7 +90,7 @@ gan_demo.py --data-dir images --init-from missing.pkl
 gan_demo.py --data-dir images --init-from several
     several has more than one file of weights in it (a.pkl, b.pth); name one of them.
 gan_demo.py --data-dir images --ngf 16 --init-from weights.pkl
-    the nets of init_from weights.pkl have other sizes than this run's (nz 8, ngf 8, nc 3, image_size 32); give these.
+    the nets of init_from weights.pkl have other sizes than this run's; give theirs: --nz 8 --ngf 8 --nc 3 --image-size 32
 gan_demo.py --data-dir images  # the loss becomes infinite
     the loss is not finite in epoch 0, iteration 1, and no checkpoint is there yet; start a new run with a lower lr.
 gan_demo.py --data-dir images  # the weights become infinite
@@ -130,7 +130,7 @@ gan_demo.py --resume edited
 gan_demo.py --resume log_gan/run1  # another process trains it
     log_gan/run1 is in use: another process trains it; wait for its end or start a new run.
 gan_demo.py --resume images
-    images is no run to go on with: it has no config.json; name a run's folder, as log_gan/run1.
+    images is no run to go on with: it has no config.json; name a run's folder, as log_gan/run1, or give a file to --init-from.
 gan_demo.py --data-dir images --out-dir images/runs
     out_dir images/runs lies in data_dir images, so the next run would train on the pictures of this one; name another place for one of them.
 gan_demo.py --resume log_gan/run1 --diffaugment=
