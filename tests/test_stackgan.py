@@ -515,7 +515,7 @@ def test_a_picture_for_each_text(run, tmp_path, monkeypatch):
 def test_an_unknown_word_is_named_and_what_is_near_it():
     net = stackgan.Words(vocabulary(), 8)
     for text, word, near in [
-        ("A woman in a hat", "hat", "light skin.*a mohawk"),
+        ("A woman in a hat", "hat", "light skin.*a mohawk.*an afro"),
         ("A woman with blonnd hair", "blonnd", "blond, blonde"),
         ("一位高个子男人", "高", "皮肤白皙.*丸子头"),
         ("Une femme", "une", "light skin"),
@@ -544,6 +544,31 @@ def test_the_released_weights_draw_what_is_said():
             images[:, :, 18 * unit : 20 * unit, 12 * unit : 20 * unit].mean((1, 2, 3)).view(4, 8)
         )
         assert (cheek[0].min() > cheek[1].max()) and (cheek[2].min() > cheek[3].max())
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a blonde girl with glasses", "woman young blond yes"),
+        ("a white-haired man without a moustache", "man grey no"),
+        ("an old black man in sunglasses", "man old dark yes dark"),
+        ("a woman without a fringe", "woman no"),
+        ("red hair and glasses", "red yes"),
+        ("金发女孩", "woman young blond"),
+        ("戴墨镜的女孩", "woman young yes dark"),
+        ("没有大胡子的男人", "man no"),
+        ("有胡子的光头男人", "man bald full"),
+        ("没有刘海的黑发女人", "woman black no"),
+    ],
+)
+def test_the_released_words_are_read_as_people_mean_them(text, named):
+    use = stackgan.Use(text=(), out_dir="", path_checkpoint=str(common.RELEASED / "stackgan.pkl"))
+    words_net = common.load_net(use, "stackgan", stackgan.build).words
+    with torch.no_grad():
+        meaning = words_net(words_net.read([text]))[0]
+    assert [
+        value for (_, value), sure in zip(stackgan.VALUES, meaning) if sure > 0.5
+    ] == named.split()
 
 
 ERRORS = """
