@@ -52,12 +52,14 @@ SAID = {
         "hair pink": "pink", "hair blue": "blue", "hair green": "green",
         "hair purple": "purple|violet", "length short": "short", "length long": "long",
         "shape straight": "straight", "shape wavy": "wavy", "shape curly": "curly",
-        "hair": "{} hair", "haired": "{}-haired", "curls": "{} curls", "curls or not": "curls|", "style bald": "no hair|a bald head",
+        "hair": "{} hair", "haired": "{}-haired", "curls": "{} curls", "curls or not": "curls|",
+        "style bald": "no hair|a bald head",
         "style mohawk": "a {} mohawk", "style spiky": "spiky {} hair|{} spikes",
         "style afro": "a {} afro", "style bob": "a {} bob|{} hair in a bob",
         "style bun": "a {} bun|{} hair in a bun|{} hair tied in a bun",
         "style pigtails": "{} pigtails|{} hair in pigtails", "fringe yes": "a fringe|bangs",
-        "fringe no": "no fringe|no bangs", "glasses no": "no glasses|no sunglasses", "glasses yes": "glasses|spectacles",
+        "fringe no": "no fringe|no bangs", "glasses no": "no glasses|no sunglasses",
+        "glasses yes": "glasses|spectacles",
         "frame round": "round glasses|round spectacles", "frame dark": "sunglasses|dark glasses",
         "frame square": "square glasses|rectangular glasses", "beard no": "no beard|no moustache",
         "beard stubble": "stubble|a stubbly chin", "beard full": "a full beard|a beard|a big beard",
@@ -74,7 +76,8 @@ SAID = {
         "hair blond": "金色|金黄色", "hair grey": "灰色|银色|白色|花白", "hair pink": "粉色|粉红色",
         "hair blue": "蓝色", "hair green": "绿色", "hair purple": "紫色",
         "length short": "短", "length long": "长", "shape straight": "直", "shape wavy": "波浪",
-        "shape curly": "卷", "hair": "留着{}发|有一头{}发|有{}发|{}发", "colour": "留着{}头发|有{}的头发|{}头发",
+        "shape curly": "卷", "hair": "留着{}发|有一头{}发|有{}发|{}发",
+        "colour": "留着{}头发|有{}的头发|{}头发",
         "one letter of it": "{}发|有{}发|留着{}发|{}头发|||",
         "style bald": "剃着光头|没有头发|顶着光头|光头", "style mohawk": "留着{}莫西干头|梳着{}莫西干发型",
         "style spiky": "留着{}刺猬头|顶着{}刺猬头", "style afro": "留着{}爆炸头|顶着{}爆炸头",
@@ -253,7 +256,7 @@ def hair_of(traits, say, language, plain="hair"):
         if style == "hair" and [*words] == ["hair"]:
             style = "colour"
             if order.endswith("色") and (short := say("one letter of it")):
-                return short.format(order[0])  # golden hair is no golden-coloured hair there
+                return short.format(order[0])  # 金发, not 金色发
         return say(style).format(order)
     if style == "haired" and [*words.values()] in (["blond"], ["blonde"]):
         return words["hair"]  # a blonde woman
