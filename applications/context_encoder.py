@@ -277,8 +277,8 @@ def build(weights):
 
 def open_mask(path):
     """The mask, a PIL image of 0 and 255. Raises RunError where it is no picture, or of one colour."""
-    if Path(path).is_dir():
-        raise RunError(f"mask {path} is a folder; name one picture.")
+    if not Path(path).is_file():
+        raise RunError(f"mask {path} is no file; name one picture.")
     mask = open_pictures(path, "mask", nc=1)
     mask = mask.load_image(mask.names[0]).point(lambda value: 255 * (value > 127))
     if not mask.getbbox():

@@ -1005,9 +1005,9 @@ context_encoder.py --input photos --out-dir out --path-checkpoint=
 context_encoder.py --input photos --out-dir out --mask black.png
     mask black.png is black everywhere; paint white what is to be filled in.
 context_encoder.py --input photos --out-dir out --mask missing.png
-    mask missing.png does not exist; name a picture or a folder of them.
+    mask missing.png is no file; name one picture.
 context_encoder.py --input photos --out-dir out --mask photos
-    mask photos is a folder; name one picture.
+    mask photos is no file; name one picture.
 context_encoder.py --input photos --out-dir out --mask white.png
     mask white.png is white everywhere, as what is transparent is, too; paint black what is to stay.
 context_encoder.py --input photos --out-dir out --mask clear.png
