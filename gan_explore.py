@@ -192,6 +192,15 @@ def load_gradio(folder):
         ) from error
     finally:
         inspect.getfile = getfile
+    files = gradio.processing_utils
+
+    def save_once(image, cache_dir, name="image", format="webp"):  # gradio's own writes it again,
+        with tempfile.TemporaryDirectory() as own:  # also while a browser reads it (6.31)
+            path = Path(own, f"{name}.{format}")
+            image.save(path)
+            return files.save_file_to_cache(path, cache_dir)
+
+    files.save_pil_to_cache = save_once
     return gradio
 
 

@@ -131,14 +131,14 @@ def joined_processes():
         with redirect_stdout(None if rank else sys.stdout):
             _stores.append(store)
             yield os.fsdecode(store.get("run")) if store.check(["run"]) else ""
-    except Stopped as stopped:
-        traceback.clear_frames(stopped.__traceback__)  # of their variables, a CUDA graph among them
-        _leave()
-        raise
     except (RunError, SystemExit) as error:
+        code = getattr(error, "code", 2)
+        if isinstance(error, Stopped) or code == 0:  # --help: all processes come to it, too
+            traceback.clear_frames(error.__traceback__)  # of variables, a CUDA graph among them
+            _leave()
+            raise
         error.told = store.add(f"errors of {generation}", 1) > 1  # the first one to come says it
-        mistake = getattr(error, "code", 2) == 2 and not isinstance(error, LostError)
-        if mistake and not error.told and not _training:
+        if code == 2 and not (isinstance(error, LostError) or error.told or _training):
             store.set("a mistake", "")
         raise
     _leave()  # not after an error: with NCCL it would wait for all the others

@@ -224,6 +224,23 @@ def test_what_is_open_stays_when_its_run_removes_the_checkpoint(
         does["large"](paths[2], "seed 1, face 1")
 
 
+def test_a_picture_that_a_browser_may_be_reading_is_not_written_again(tmp_path, monkeypatch):
+    for name in ("GRADIO_ANALYTICS_ENABLED", "NO_PROXY", "GRADIO_TEMP_DIR"):
+        monkeypatch.setenv(name, "")  # all as before, afterwards
+    files = gradio.processing_utils
+    monkeypatch.setattr(files, "save_pil_to_cache", files.save_pil_to_cache)
+    gan_explore.load_gradio(str(tmp_path))
+    picture = next(to_pictures(torch.rand(1, 3, 8, 8), 8))
+    served = gradio.Image(format="png").postprocess(picture).path
+    with Image.open(served) as image:
+        assert image.format == "PNG" and image.tobytes() == picture.tobytes()
+    with open(served, "wb") as file:
+        file.write(b"read")
+    assert gradio.Image(format="png").postprocess(picture).path == served
+    with open(served, "rb") as file:
+        assert file.read() == b"read"
+
+
 def test_what_a_run_has_so_far(place, monkeypatch):
     monkeypatch.chdir(place)
     assert gan_explore.standing("log_gan/run1").startswith("epoch 2 · iteration 2 · loss_d ")
