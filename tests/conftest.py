@@ -94,7 +94,7 @@ def run_script(script, *arguments, cwd, **options):
     """Run a script in a process of its own, as its user would; returns the finished process."""
     command = [sys.executable, ROOT / script, *map(str, arguments)]
     return subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False, **options
+        command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False, **options
     )
 
 

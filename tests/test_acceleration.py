@@ -337,7 +337,7 @@ def launch(tmp_path, images):
         if not flags:
             flags = ["--data-dir", str(images), *sizes.split()]
         ended = subprocess.run(
-            [*command, script, *flags], cwd=tmp_path, capture_output=True, text=True, timeout=100,
+            [*command, script, *flags], cwd=tmp_path, capture_output=True, text=True, timeout=300,
             env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
         )  # fmt: skip
         records = [tmp_path / f"{name}-{number}.json" for number in range(processes)]
@@ -439,7 +439,7 @@ def test_a_mistake_is_said_once_and_not_tried_again(launch, tmp_path):
     script.write_text(ALONE.format(root=str(ROOT)))
     torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2 --max-restarts 2"
     command = [sys.executable, *torchrun.split(), script]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode != 0 and "lost each other" not in ended.stderr
     assert ended.stderr.count("alone.py: only here") == 1
 

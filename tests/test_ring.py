@@ -84,7 +84,7 @@ def test_two_processes_learn_it_together(tmp_path):
     flags = f"--points 1024 --batch-size 64 --num-epochs 2 --device cpu --out-dir {tmp_path}"
     ended = subprocess.run(
         [sys.executable, *torchrun.split(), *flags.split()], cwd=ROOT, capture_output=True,
-        text=True, timeout=100, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+        text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("Done.") == 1
