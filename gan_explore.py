@@ -194,8 +194,9 @@ def load_gradio(folder):
         inspect.getfile = getfile
     files = gradio.processing_utils
 
-    def save_once(image, cache_dir, name="image", format="webp"):  # gradio's own writes it again,
-        with tempfile.TemporaryDirectory() as own:  # also while a browser reads it (6.31)
+    # gradio's own (6.31) writes the same picture again, even while a browser reads it
+    def save_once(image, cache_dir, name="image", format="webp"):
+        with tempfile.TemporaryDirectory() as own:
             path = Path(own, f"{name}.{format}")
             image.save(path)
             return files.save_file_to_cache(path, cache_dir)
