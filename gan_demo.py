@@ -49,7 +49,7 @@ from machinery.pictures import make_grid
 from machinery.processes import average_gradients, from_rank_0
 from machinery.run import Run
 from my_dataset import CELEBA_DIR, find_apart, load_faces
-from sampling import find_checkpoint, find_weights, generate, load_generator
+from sampling import find_checkpoint, find_discriminator, generate, load_generator
 
 ImageSize = Annotated[int, one_of({size: str(size) for size in IMAGE_SIZES})]
 Channels = Annotated[int, one_of({1: "1 (gray)", 3: "3 (RGB)"})]
@@ -253,24 +253,23 @@ def train(config: Config) -> Path:
 def initial_weights(generator, discriminator, path):
     """Take over the weights of the checkpoint at path: of its generator the average, if it has one.
 
-    Where it has no DCGAN discriminator, that stays as it is. Raises RunError where the sizes differ.
+    Where it has no DCGAN discriminator, nor the file beside it that belongs to it, that stays as it is.
+    Raises RunError where the sizes differ.
     """
     path, checkpoint = from_rank_0(lambda: find_checkpoint(path))
-    source = load_generator(path, checkpoint)
-    weights_d = find_weights(path, checkpoint, Discriminator)
+    source, source_d = load_generator(path, checkpoint), find_discriminator(path, checkpoint)
     try:
         generator.load_state_dict(source.state_dict())
-        if weights_d:
-            discriminator.load_state_dict(weights_d)
+        if source_d:
+            discriminator.load_state_dict(source_d.state_dict())
         else:
             print(f"{path} has no DCGAN discriminator; this run's starts from random weights.")
     except RuntimeError as error:
         layers = [layer for layer in source.main if hasattr(layer, "in_channels")]
         sizes = f"--nz {layers[0].in_channels} --ngf {layers[-1].in_channels} "
         sizes += f"--nc {layers[-1].out_channels} --image-size {2 ** (len(layers) + 1)}"
-        if weights_d:
-            ndf = next(value for value in weights_d.values() if value.ndim == 4).shape[0]
-            sizes += f" --ndf {ndf}"
+        if source_d:
+            sizes += f" --ndf {source_d.main[0].out_channels}"
         raise RunError(
             f"the nets of init_from {path} have other sizes than this run's; give theirs: {sizes}"
         ) from error

@@ -32,7 +32,6 @@ import tyro
 from PIL import Image
 
 from common_tools import RunError, choose_device, run_as_script
-from dcgan import Discriminator
 from latents import between, directions, find, nearby, noise_of, read_photo, search, text_of
 from machinery.checkpoints import checkpoint_paths, trained_runs
 from machinery.constants import RUNS, Range, Seed, check_ranges
@@ -41,7 +40,7 @@ from machinery.pictures import make_grid, save_animation, to_pictures
 from my_dataset import MAX_FILE
 from sampling import (
     find_checkpoint,
-    find_net,
+    find_discriminator,
     generate,
     latent_loop,
     load_generator,
@@ -90,7 +89,7 @@ class Nets:
         _, self.nc, self.side, _ = self.draw(torch.zeros(1, self.nz, 1, 1)).shape
         self.discriminator = None
         with suppress(RunError):  # one that cannot be built; the page does without
-            net = find_net(path, checkpoint, Discriminator)
+            net = find_discriminator(path, checkpoint)
             if net and net.main[0].in_channels == self.nc:
                 self.discriminator = net.to(device)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from dcgan import Generator
+from dcgan import Discriminator, Generator
 from machinery.checkpoints import (
     bad_weight,
     checkpoint_paths,
@@ -66,8 +66,9 @@ def is_weights(path):
 
 
 def released(folder=None):
-    """The released weights of a generator; those of the applications lie beside them."""
-    return sorted(Path(folder or RELEASED).glob("celeba*.pkl"))
+    """The released weights of a generator; its discriminator's, and the applications', lie beside them."""
+    found = sorted(Path(folder or RELEASED).glob("celeba*.pkl"))
+    return [path for path in found if not path.stem.endswith("_d")]
 
 
 def load_generator(path, checkpoint, raw=False):
@@ -92,10 +93,19 @@ def load_generator(path, checkpoint, raw=False):
     return generator
 
 
-def find_weights(path, checkpoint, net):
-    """The state dict of find_net's, or None."""
-    found = find_net(path, checkpoint, net)
-    return found and found.state_dict()
+def find_discriminator(path, checkpoint):
+    """The Discriminator in the file at path, else in the one that belongs to it and lies beside it:
+    netD_epoch_9.pth beside netG_epoch_9.pth, celeba_64_d.pkl beside celeba_64.pkl. None if there is none.
+
+    checkpoint: what the file at path holds. Raises RunError as find_net does.
+    """
+    path, net = Path(path), find_net(path, checkpoint, Discriminator)
+    for name in (path.name.replace("netG", "netD"), f"{path.stem}_d{path.suffix}"):
+        beside = path.with_name(name)
+        if not net and beside != path and beside.is_file():
+            net = find_net(beside, load_file(beside), Discriminator)
+            print(f"{beside} is taken for its discriminator.")
+    return net
 
 
 def find_net(path, checkpoint, net, raw=False):

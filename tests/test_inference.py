@@ -25,7 +25,7 @@ from gan_inference import Config, latent_loop, latent_walk, sample
 from machinery import checkpoints
 from machinery.checkpoints import load_checkpoint, load_file
 from machinery.files import atomic_write
-from sampling import draw_noise, find_weights, generate, load_generator
+from sampling import draw_noise, find_net, generate, load_generator
 
 NZ = 12
 
@@ -193,15 +193,15 @@ def test_of_several_generators_ours_go_first(trained, capsys):
 def test_an_average_without_statistics_is_passed_over(net, capsys):
     whole, average = net.state_dict(), dict(net.named_parameters())
     find = {"path": "path", "net": type(net)}
-    found = sampling.find_weights(checkpoint={"net": whole, "ema": average}, **find)
+    found = find_net(checkpoint={"net": whole, "ema": average}, **find).state_dict()
     assert all(torch.equal(found[name], value) for name, value in whole.items())
     assert "(net, ema); net is taken." in capsys.readouterr().out
     ours = {"g_model_state_dict": whole, "g_ema_model_state_dict": average}
-    sampling.find_weights(checkpoint=ours, **find)
+    find_net(checkpoint=ours, **find)
     assert "g_model_state_dict is taken." in capsys.readouterr().out
     kind = type(net).__name__.lower()
     with pytest.raises(RunError, match=rf"path holds no DCGAN {kind}: Missing key\(s\)"):
-        sampling.find_weights(checkpoint={"ema": average}, **find)
+        find_net(checkpoint={"ema": average}, **find)
 
 
 def in_order(net, order):
@@ -225,7 +225,7 @@ def test_nets_are_found_whatever_the_order_of_their_layers(nz, order):
     flat = {f"{name}.{key}": checkpoint[name][key] for name in nets for key in checkpoint[name]}
     for each in (checkpoint, flat):
         for net in nets.values():
-            found = sampling.find_weights("path", each, type(net))
+            found = find_net("path", each, type(net)).state_dict()
             assert all(torch.equal(found[name], value) for name, value in net.state_dict().items())
         assert len(sampling.nets_in(each, Generator.fits)) == 1
         assert len(sampling.nets_in(each, Discriminator.fits)) == 1
@@ -530,8 +530,8 @@ def test_an_encoder_is_neither_generator_nor_discriminator(tmp_path, capsys, nam
     expected = nets["netG"].state_dict()
     assert all(value.equal(expected[name]) for name, value in generator.state_dict().items())
     assert "more than one" not in capsys.readouterr().out
-    weights_d = find_weights(path, load_file(path), Discriminator)
-    assert (weights_d is not None) == ("netD" in names)
+    net_d = find_net(path, load_file(path), Discriminator)
+    assert (net_d is not None) == ("netD" in names)
 
 
 def test_an_encoder_alone_is_no_generator(tmp_path):
@@ -548,7 +548,7 @@ def test_an_encoder_alone_is_no_generator(tmp_path):
 def test_what_an_application_has_trained_is_no_dcgan(path):
     with pytest.raises(RunError, match="no DCGAN generator.* another script has trained it"):
         load_generator(path, load_file(path))
-    assert find_weights(path, load_file(path), Discriminator) is None
+    assert find_net(path, load_file(path), Discriminator) is None
 
 
 def test_two_calls_never_write_over_each_others_faces(trained, tmp_path, call, monkeypatch):

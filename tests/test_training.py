@@ -493,6 +493,16 @@ def test_a_run_may_start_from_other_weights(tiny, tmp_path, capsys):
     train(tiny(**still, init_from=str(tmp_path / "without.pkl")))
     assert "has no DCGAN discriminator" in capsys.readouterr().out
 
+    # G and D in two files, named as the released ones, or as those of pytorch/examples
+    for name_g, name_d in [("faces.pkl", "faces_d.pkl"), ("netG_epoch_1.pth", "netD_epoch_1.pth")]:
+        torch.save(nets["G"], tmp_path / name_g)
+        torch.save(nets["D"], tmp_path / name_d)
+        capsys.readouterr()
+        run = train(tiny(**still, init_from=str(tmp_path / name_g)))
+        assert f"{tmp_path / name_d} is taken for its discriminator." in capsys.readouterr().out
+        again = load_checkpoint(run / "checkpoint_0_epoch.pkl")["d_model_state_dict"]
+        assert all(torch.equal(started["d_model_state_dict"][name], again[name]) for name in again)
+
     # A bare generator, in half precision too; then the run goes on without that file.
     bare = tmp_path / "generator.pth"
     half = {name: value.half() for name, value in checkpoint["g_ema_model_state_dict"].items()}
