@@ -708,7 +708,7 @@ def test_the_tables_have_every_sentence_of_the_code():
         "; if it was moved meanwhile, go on in",
         "has other images than the run was trained on",  # tests/test_evaluate.py
         "is another run's by now",  # tests/test_run.py
-        "); give one for each.",  # tests/test_training.py
+        "); give one for each.", "is taken for its discriminator.",  # tests/test_training.py
         # of the page: tests/test_explore.py
         "in a browser; Ctrl-C ends it.", "is not in the list of", "MB; choose a smaller photo.", "; seeds go from",
         "a face is given as", "; it must be from 0 to",
