@@ -256,8 +256,12 @@ def initial_weights(generator, discriminator, path):
     Where it has no DCGAN discriminator, nor the file beside it that belongs to it, that stays as it is.
     Raises RunError where the sizes differ.
     """
-    path, checkpoint = from_rank_0(lambda: find_checkpoint(path))
-    source, source_d = load_generator(path, checkpoint), find_discriminator(path, checkpoint)
+
+    def sources():
+        found = find_checkpoint(path)
+        return found[0], load_generator(*found), find_discriminator(*found)
+
+    path, source, source_d = from_rank_0(sources)
     try:
         generator.load_state_dict(source.state_dict())
         if source_d:
