@@ -49,7 +49,7 @@ from machinery.pictures import make_grid
 from machinery.processes import average_gradients, from_rank_0
 from machinery.run import Run
 from my_dataset import CELEBA_DIR, find_apart, load_faces
-from sampling import find_checkpoint, find_discriminator, generate, load_generator
+from sampling import find_checkpoint, find_discriminator, generate, load_generator, places_of_d
 
 ImageSize = Annotated[int, one_of({size: str(size) for size in IMAGE_SIZES})]
 Channels = Annotated[int, one_of({1: "1 (gray)", 3: "3 (RGB)"})]
@@ -253,13 +253,13 @@ def train(config: Config) -> Path:
 def initial_weights(generator, discriminator, path):
     """Take over the weights of the checkpoint at path: of its generator the average, if it has one.
 
-    Where it has no DCGAN discriminator, nor the file beside it that belongs to it, that stays as it is.
+    Where it has no DCGAN discriminator, nor a file beside it one of the same sizes, that stays as it is.
     Raises RunError where the sizes differ.
     """
 
     def sources():
         found = find_checkpoint(path)
-        return found[0], load_generator(*found), find_discriminator(*found)
+        return found[0], load_generator(*found), find_discriminator(*found, like=discriminator)
 
     path, source, source_d = from_rank_0(sources)
     try:
@@ -267,7 +267,10 @@ def initial_weights(generator, discriminator, path):
         if source_d:
             discriminator.load_state_dict(source_d.state_dict())
         else:
-            print(f"{path} has no DCGAN discriminator; this run's starts from random weights.")
+            print(
+                f"{path} has no DCGAN discriminator; this run's starts from random weights. (One in "
+                f"{places_of_d(Path(path))[0]} would be taken.)"
+            )
     except RuntimeError as error:
         layers = [layer for layer in source.main if hasattr(layer, "in_channels")]
         sizes = f"--nz {layers[0].in_channels} --ngf {layers[-1].in_channels} "

@@ -328,9 +328,10 @@ def build(gr, config, folder):
             return [gr.skip()] * 7
         if not known or known[0] != run or known[1] == epoch:  # it stands at the newest
             epoch = last
+        shown = at_epoch(run, epoch) if run else (None, None)
         return (
             gr.Dropdown(choices=lists[0]), gr.Dropdown(choices=lists[1], value=run),
-            gr.Slider(maximum=max(last, 1), value=epoch), *at_epoch(run, epoch), line, now,
+            gr.Slider(maximum=max(last, 1), value=epoch), *shown, line, now,
         )  # fmt: skip
 
     @told()

@@ -41,7 +41,7 @@ def find_place(path):
         if RELEASED.exists() and RELEASED.samefile(path):
             weights = released(path)
         else:
-            weights = sorted(filter(is_weights, Path(path).iterdir()))
+            weights = generators(filter(is_weights, Path(path).iterdir()))
         if len(weights) > 1:
             names = few([each.name for each in weights])
             raise RunError(
@@ -66,9 +66,21 @@ def is_weights(path):
 
 
 def released(folder=None):
-    """The released weights of a generator; its discriminator's, and the applications', lie beside them."""
-    found = sorted(Path(folder or RELEASED).glob("celeba*.pkl"))
-    return [path for path in found if not path.stem.endswith("_d")]
+    """The released weights of a generator; those of the applications lie beside them."""
+    return generators(Path(folder or RELEASED).glob("celeba*.pkl"))
+
+
+def generators(paths):
+    """Some paths in order, without those that belong to another one of them as its discriminator."""
+    paths = sorted(paths)
+    return [path for path in paths if not any(path in places_of_d(other) for other in paths)]
+
+
+def places_of_d(path):
+    """Where the discriminator of the generator at path lies, if it has a file of its own:
+    celeba_64_d.pkl beside celeba_64.pkl, netD_epoch_9.pth beside netG_epoch_9.pth."""
+    names = f"{path.stem}_d{path.suffix}", path.name.replace("netG", "netD")
+    return [path.with_name(name) for name in names if name != path.name]
 
 
 def load_generator(path, checkpoint, raw=False):
@@ -85,7 +97,7 @@ def load_generator(path, checkpoint, raw=False):
             for key in each
             if not (isinstance(each[key], (dict, list, tuple)) and each[key])
         )
-        ours = isinstance(checkpoint, dict) and not OURS.isdisjoint(checkpoint)
+        ours = isinstance(checkpoint, dict) and "g_model_state_dict" in checkpoint
         other = "; another script has trained it (one of applications, say), so draw with that one"
         raise RunError(
             f"{path} has no DCGAN generator in it; its keys are {keys or 'none'}{other * ours}."
@@ -93,19 +105,32 @@ def load_generator(path, checkpoint, raw=False):
     return generator
 
 
-def find_discriminator(path, checkpoint):
-    """The Discriminator in the file at path, else in the one that belongs to it and lies beside it:
-    netD_epoch_9.pth beside netG_epoch_9.pth, celeba_64_d.pkl beside celeba_64.pkl. None if there is none.
+def find_discriminator(path, checkpoint, like=None):
+    """The Discriminator in the file at path, else in one of places_of_d; None if there is none.
 
-    checkpoint: what the file at path holds. Raises RunError as find_net does.
+    checkpoint: what the file at path holds; like: the run's, whose sizes one beside it must have; a line
+    then says that it is taken. One that cannot be used is passed over, and a line says so, too.
+    Raises RunError as find_net does.
     """
-    path, net = Path(path), find_net(path, checkpoint, Discriminator)
-    for name in (path.name.replace("netG", "netD"), f"{path.stem}_d{path.suffix}"):
-        beside = path.with_name(name)
-        if not net and beside != path and beside.is_file():
+    if net := find_net(path, checkpoint, Discriminator):
+        return net
+    for beside in filter(Path.is_file, places_of_d(Path(path))):
+        try:
             net = find_net(beside, load_file(beside), Discriminator)
-            print(f"{beside} is taken for its discriminator.")
-    return net
+            if net and like:
+                if sizes_of(net) != sizes_of(like):
+                    raise RunError(f"{beside} has other sizes than this run's.")
+                print(f"The discriminator is that of {beside}.")
+        except (RunError, OSError) as error:
+            print(f"Going on without the discriminator beside {path}: {error}")
+        else:
+            if net:
+                return net
+    return None
+
+
+def sizes_of(net):
+    return [value.shape for value in net.state_dict().values()]
 
 
 def find_net(path, checkpoint, net, raw=False):

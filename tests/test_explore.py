@@ -241,6 +241,17 @@ def test_a_picture_that_a_browser_may_be_reading_is_not_written_again(tmp_path, 
         assert file.read() == b"read"
 
 
+def test_where_there_is_no_run_the_page_waits_for_one(tmp_path, finished_run, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page, _ = gan_explore.build(gradio, gan_explore.Config(device="cpu"), tmp_path)
+    does = {each.fn.__name__: each.fn for each in page.fns.values() if each.fn}
+    follow = does["follow"]
+    *_, of_epoch, curves, line, known = follow(None, 0, None)
+    assert (of_epoch, curves, line) == (None, None, "")
+    shutil.copytree(finished_run, "log_gan/run1")
+    assert follow(None, 0, known)[5].startswith("epoch 2 ")
+
+
 def test_what_a_run_has_so_far(place, monkeypatch):
     monkeypatch.chdir(place)
     assert gan_explore.standing("log_gan/run1").startswith("epoch 2 · iteration 2 · loss_d ")

@@ -499,9 +499,21 @@ def test_a_run_may_start_from_other_weights(tiny, tmp_path, capsys):
         torch.save(nets["D"], tmp_path / name_d)
         capsys.readouterr()
         run = train(tiny(**still, init_from=str(tmp_path / name_g)))
-        assert f"{tmp_path / name_d} is taken for its discriminator." in capsys.readouterr().out
+        assert f"The discriminator is that of {tmp_path / name_d}." in capsys.readouterr().out
         again = load_checkpoint(run / "checkpoint_0_epoch.pkl")["d_model_state_dict"]
         assert all(torch.equal(started["d_model_state_dict"][name], again[name]) for name in again)
+
+    # What lies there and cannot be used is passed over: the user has not named it
+    train(tiny(**still | {"ndf": 4}, init_from=str(tmp_path / "faces.pkl")))
+    assert "faces_d.pkl has other sizes than this run's." in capsys.readouterr().out
+    (tmp_path / "faces_d.pkl").write_bytes(b"no weights")
+    train(tiny(**still, init_from=str(tmp_path / "faces.pkl")))
+    out = capsys.readouterr().out
+    assert f"Going on without the discriminator beside {tmp_path / 'faces.pkl'}:" in out
+    assert f"random weights. (One in {tmp_path / 'faces_d.pkl'} would be taken.)" in out
+    torch.save(nets["G"], tmp_path / "faces_d.pkl")
+    train(tiny(**still, init_from=str(tmp_path / "faces.pkl")))
+    assert "faces.pkl has no DCGAN discriminator" in capsys.readouterr().out
 
     # A bare generator, in half precision too; then the run goes on without that file.
     bare = tmp_path / "generator.pth"

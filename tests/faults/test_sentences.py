@@ -321,7 +321,7 @@ gan_demo.py --resume changed_metrics  # its metrics.csv was changed
 gan_demo.py --resume changed_metrics  # its metrics.csv was changed
     changed_metrics/metrics.csv cannot be drawn as curves (...).
 gan_demo.py --data-dir images --init-from weights.pkl
-    weights.pkl has no DCGAN discriminator; this run's starts from random weights.
+    weights.pkl has no DCGAN discriminator; this run's starts from random weights. (One in weights_d.pkl would be taken.)
 gan_demo.py --data-dir images --tensorboard  # D has won for long
     D has been nearly always right for long, so G learns little from it; docs/reading-the-curves.md says what to do.
 gan_demo.py --resume newest_damaged
@@ -708,7 +708,9 @@ def test_the_tables_have_every_sentence_of_the_code():
         "; if it was moved meanwhile, go on in",
         "has other images than the run was trained on",  # tests/test_evaluate.py
         "is another run's by now",  # tests/test_run.py
-        "); give one for each.", "is taken for its discriminator.",  # tests/test_training.py
+        # tests/test_training.py
+        "); give one for each.", "Going on without the discriminator beside",
+        "has other sizes than this run's.", "The discriminator is that of",
         # of the page: tests/test_explore.py
         "in a browser; Ctrl-C ends it.", "is not in the list of", "MB; choose a smaller photo.", "; seeds go from",
         "a face is given as", "; it must be from 0 to",
