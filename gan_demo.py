@@ -268,8 +268,8 @@ def initial_weights(generator, discriminator, path):
             discriminator.load_state_dict(source_d.state_dict())
         else:
             print(
-                f"{path} has no DCGAN discriminator; this run's starts from random weights. (One in "
-                f"{places_of_d(Path(path))[0]} would be taken.)"
+                f"{path} has no DCGAN discriminator; this run's starts from random weights. (One of "
+                f"its sizes in {places_of_d(Path(path))[0]} would be taken.)"
             )
     except RuntimeError as error:
         layers = [layer for layer in source.main if hasattr(layer, "in_channels")]

@@ -510,7 +510,9 @@ def test_a_run_may_start_from_other_weights(tiny, tmp_path, capsys):
     train(tiny(**still, init_from=str(tmp_path / "faces.pkl")))
     out = capsys.readouterr().out
     assert f"Going on without the discriminator beside {tmp_path / 'faces.pkl'}:" in out
-    assert f"random weights. (One in {tmp_path / 'faces_d.pkl'} would be taken.)" in out
+    assert (
+        f"random weights. (One of its sizes in {tmp_path / 'faces_d.pkl'} would be taken.)" in out
+    )
     torch.save(nets["G"], tmp_path / "faces_d.pkl")
     train(tiny(**still, init_from=str(tmp_path / "faces.pkl")))
     assert "faces.pkl has no DCGAN discriminator" in capsys.readouterr().out

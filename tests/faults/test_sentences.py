@@ -321,7 +321,7 @@ gan_demo.py --resume changed_metrics  # its metrics.csv was changed
 gan_demo.py --resume changed_metrics  # its metrics.csv was changed
     changed_metrics/metrics.csv cannot be drawn as curves (...).
 gan_demo.py --data-dir images --init-from weights.pkl
-    weights.pkl has no DCGAN discriminator; this run's starts from random weights. (One in weights_d.pkl would be taken.)
+    weights.pkl has no DCGAN discriminator; this run's starts from random weights. (One of its sizes in weights_d.pkl would be taken.)
 gan_demo.py --data-dir images --tensorboard  # D has won for long
     D has been nearly always right for long, so G learns little from it; docs/reading-the-curves.md says what to do.
 gan_demo.py --resume newest_damaged
