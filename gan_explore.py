@@ -328,14 +328,15 @@ def build(gr, config, folder):
             return [gr.skip()] * 7
         if not known or known[0] != run or known[1] == epoch:  # it stands at the newest
             epoch = last
-        shown = at_epoch(run, epoch) if run else (None, None)
         return (
             gr.Dropdown(choices=lists[0]), gr.Dropdown(choices=lists[1], value=run),
-            gr.Slider(maximum=max(last, 1), value=epoch), *shown, line, now,
+            gr.Slider(maximum=max(last, 1), value=epoch), *at_epoch(run, epoch), line, now,
         )  # fmt: skip
 
     @told()
     def at_epoch(run, epoch):
+        if run is None:  # there is none yet
+            return None, None
         paths = dict(pictures_of(run)).get(epoch), Path(run, "loss.png")
         return [Image.open(path) if path and path.exists() else None for path in paths]
 

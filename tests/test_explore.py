@@ -245,11 +245,11 @@ def test_where_there_is_no_run_the_page_waits_for_one(tmp_path, finished_run, mo
     monkeypatch.chdir(tmp_path)
     page, _ = gan_explore.build(gradio, gan_explore.Config(device="cpu"), tmp_path)
     does = {each.fn.__name__: each.fn for each in page.fns.values() if each.fn}
-    follow = does["follow"]
-    *_, of_epoch, curves, line, known = follow(None, 0, None)
+    *_, of_epoch, curves, line, known = does["follow"](None, 0, None)
     assert (of_epoch, curves, line) == (None, None, "")
+    assert does["at_epoch"](None, 1) == (None, None)  # its slider is there
     shutil.copytree(finished_run, "log_gan/run1")
-    assert follow(None, 0, known)[5].startswith("epoch 2 ")
+    assert does["follow"](None, 0, known)[5].startswith("epoch 2 ")
 
 
 def test_what_a_run_has_so_far(place, monkeypatch):
