@@ -70,6 +70,7 @@ RECIPES = {
     "default": DEFAULT,
     "default in float32": DEFAULT | {"bf16": False},
     "default with batch 10": DEFAULT | {"batch_size": 10},
+    "default with match_contrast 50": DEFAULT | {"match_contrast": 50.0},
     "default without match_contrast": DEFAULT | {"match_contrast": 0.0},
     "default without shift": DEFAULT | {"diffaugment": ""},
 }
