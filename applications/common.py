@@ -6,6 +6,8 @@ import os
 import sys
 from collections import Counter
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +25,24 @@ from machinery.constants import (
     OrAll,
     Place,
     RunConfig,
+    check_config,
+    check_ranges,
     train_as_told,
 )
 from machinery.figures import print_table
 from machinery.files import atomic_write, writing
 from machinery.image_files import EXTENSIONS, counts, ending
-from machinery.pictures import make_grid, save_picture, to_pixels
-from machinery.processes import get_rank
-from my_dataset import CELEBA_PAGE, CelebADataset, find_apart, load_faces, resize_and_crop
+from machinery.pictures import make_grid, save_picture, to_pictures, to_pixels
+from machinery.processes import average_gradients, choose_device, get_rank, map_in_processes
+from my_dataset import (
+    CELEBA_PAGE,
+    DRAWN_FACES,
+    MANY_FACES,
+    CelebADataset,
+    find_apart,
+    load_faces,
+    resize_and_crop,
+)
 
 SIDE = 64  # pixels a side of the images that all applications learn from
 RELEASED = Path(__file__).parent.parent / "checkpoints"
@@ -76,6 +88,20 @@ def train_or_use(train, train_config, use, use_config, given_by="input"):
         train_as_told(train, train_config, program=program)
 
 
+def checked_device(config):
+    """The device that config names. Raises RunError where there is none such, or a constant is wrong."""
+    (check_config if isinstance(config, RunConfig) else check_ranges)(config)
+    return choose_device(config.device)
+
+
+def step(loss, net, optimizer):
+    """A step of a net's optimizer down the loss; other nets that it came through get no gradients."""
+    optimizer.zero_grad()
+    loss.backward(inputs=list(net.parameters()))
+    average_gradients(net)
+    optimizer.step()
+
+
 # --- images to learn from
 
 
@@ -113,6 +139,24 @@ def image_names(config, count):
     return names
 
 
+def open_attributes(config, count, of_seed, of_row=dict):
+    """What each of config's `count` images shows, a list: of a face that is drawn here of_seed(seed), of
+    another one of_row({name: bool}) of its row in attributes_file.
+
+    Raises RunError as read_attributes does.
+    """
+    files, drawn = image_names(config, count), (DRAWN_FACES, MANY_FACES)
+    if Path(config.data_dir).absolute() in [Path(place).absolute() for place in drawn]:
+        seeds = [int(Path(file).stem) for file in files]
+        return list(chain(*map_in_processes(partial(of_each, of_seed), seeds, chunk=8)))
+    names, values = read_attributes(config.attributes_file, files)
+    return [of_row(dict(zip(names, row))) for row in values.tolist()]
+
+
+def of_each(function, items):
+    return [function(item) for item in items]
+
+
 def check_pairs(place):
     """Raise RunError where the first image of a folder or zip that can be read is no pair."""
     dataset = CelebADataset(place, None)
@@ -147,6 +191,8 @@ def read_attributes(path, files):
             raise ValueError("not as many 1 and -1 in each row as there are names")
     except (OSError, ValueError, KeyError) as error:
         reason = f"no row for {error}" if isinstance(error, KeyError) else error
+        if isinstance(error, FileNotFoundError):
+            reason = "there is no such file"
         raise RunError(
             f"attributes_file {path} does not tell the attributes of the images ({reason}); name CelebA's "
             f"list_attr_celeba.txt, which is at {CELEBA_PAGE}, or one like it."
@@ -215,6 +261,12 @@ def load_net(config, name, build):
     return net.float().eval()
 
 
+def open_net(config, name, build):
+    """What load_net gives, on the device of config, whose constants are checked first."""
+    device = checked_device(config)
+    return load_net(config, name, build).to(device)
+
+
 def use_on_pictures(config, change, heads=()):
     """Write change(picture) for each picture of config, a UseConfig, and an overview of them all.
 
@@ -261,6 +313,12 @@ def use_on_pictures(config, change, heads=()):
     where = "beside" if heads else "above"
     print(f"{len(paths)} written to {quoted(folder)}; inputs {where} outputs: {folder / OVERVIEW}")
     return [*paths, folder / OVERVIEW]
+
+
+def change_picture(net, picture):
+    """Of a PIL image (RGB) the middle square as nets see it, and what the net makes of it."""
+    given = middle_square(picture, next(net.parameters()).device)
+    return tuple(to_pictures(torch.cat([given, apply(net, given)])))
 
 
 def middle_square(picture, device):

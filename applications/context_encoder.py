@@ -31,33 +31,24 @@ from applications.common import (
     UseConfig,
     apply,
     as_pixels,
-    load_net,
+    checked_device,
     open_images,
+    open_net,
     open_pictures,
     save_figures,
+    step,
     train_or_use,
     use_on_pictures,
 )
 from applications.nets import UNet
-from common_tools import RunError, choose_device, run_as_script, set_seed
+from common_tools import RunError, run_as_script, set_seed
 from dcgan import Discriminator, initialize_weights
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import to_images
-from machinery.constants import (
-    Below1,
-    Count,
-    Free,
-    Place,
-    Rate,
-    Share,
-    Weight,
-    check_config,
-    check_ranges,
-)
+from machinery.constants import Below1, Count, Free, Place, Rate, Share, Weight
 from machinery.ema import WeightAverage
 from machinery.figures import psnr
 from machinery.pictures import make_grid
-from machinery.processes import average_gradients
 from machinery.run import Run
 from my_dataset import CELEBA_DIR
 
@@ -160,10 +151,7 @@ def train_step(real, hole, window, net, discriminator, optimizer, optimizer_d, c
         logits_real = discriminator(real[..., window[0], window[1]], logits=True)
         logits_filled = discriminator(shown.detach(), logits=True)
     loss_d = F.softplus(-logits_real.float()).mean() + F.softplus(logits_filled.float()).mean()
-    optimizer_d.zero_grad()
-    loss_d.backward()
-    average_gradients(discriminator)
-    optimizer_d.step()
+    step(loss_d, discriminator, optimizer_d)
 
     # (2) The net: L2 gives the shape, D the sharpness. L2 also counts in a rim around the hole,
     # which the net can see: so what it fills in goes on from there without a seam
@@ -173,10 +161,7 @@ def train_step(real, hole, window, net, discriminator, optimizer, optimizer_d, c
     rim = F.max_pool2d(hole, 9, stride=1, padding=4) - hole
     weight = (hole + config.overlap * rim).expand_as(real)
     l2 = ((filled - real).square() * weight).sum() / weight.sum()
-    optimizer.zero_grad()
-    (l2 + config.adversarial * adversarial).backward(inputs=list(net.parameters()))
-    average_gradients(net)
-    optimizer.step()
+    step(l2 + config.adversarial * adversarial, net, optimizer)
     judged = logits_real.float().sigmoid().mean(), logits_filled.float().sigmoid().mean()
     return torch.stack([l2, adversarial, loss_d, *judged]).detach()
 
@@ -186,8 +171,7 @@ def train(config: Config) -> Path:
 
     Raises RunError, with a sentence for the user, for bad input and for what stops a Run.
     """
-    check_config(config)
-    device = choose_device(config.device)
+    device = checked_device(config)
     data, kept_apart, config = open_images(config, device)
     truth = to_images(torch.tensor(kept_apart)).to(device)
 
@@ -263,10 +247,8 @@ def use(config: Use) -> list[Path]:
 
     Raises RunError, with a sentence for the user, for bad input.
     """
-    check_ranges(config)
+    net = open_net(config, "context_encoder", build)
     mask = open_mask(config.mask) if config.mask else None
-    device = choose_device(config.device)
-    net = load_net(config, "context_encoder", build).to(device)
     return use_on_pictures(config, lambda picture: fill_in_picture(net, picture, mask))
 
 

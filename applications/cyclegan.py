@@ -19,6 +19,7 @@ if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silen
 import io
 import zipfile
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -32,33 +33,25 @@ from applications.common import (
     UseConfig,
     apply,
     as_pixels,
-    load_net,
-    middle_square,
+    change_picture,
+    checked_device,
     open_images,
+    open_net,
     save_figures,
+    step,
     train_or_use,
     use_on_pictures,
 )
 from applications.nets import Doubled, Residual, patch_discriminator
-from common_tools import choose_device, run_as_script, set_seed
+from common_tools import run_as_script, set_seed
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import to_images
-from machinery.constants import (
-    Below1,
-    Count,
-    Free,
-    Place,
-    Rate,
-    Weight,
-    check_config,
-    check_ranges,
-    one_of,
-)
+from machinery.constants import Below1, Count, Free, Place, Rate, Weight, one_of
 from machinery.ema import WeightAverage
 from machinery.figures import descriptors, swd
 from machinery.files import atomic_write
 from machinery.pictures import make_grid, to_pictures
-from machinery.processes import average_gradients, first_on_each_machine
+from machinery.processes import first_on_each_machine
 from machinery.run import Run
 from my_dataset import CELEBA_DIR, DRAWN_FACES
 from sampling import draw_noise, find_checkpoint, generate, load_generator, released
@@ -198,10 +191,7 @@ def train_step(a, b, nets, discriminators, optimizer, optimizer_d, pools, config
     cycle = F.l1_loss(back[0], a) + F.l1_loss(back[1], b)
     identity = F.l1_loss(to_b[count:], b) + F.l1_loss(to_a[count:], a)
     loss = adversarial + config.cycle * cycle + config.identity * identity
-    optimizer.zero_grad()
-    loss.backward(inputs=list(nets.parameters()))
-    average_gradients(nets)
-    optimizer.step()
+    step(loss, nets, optimizer)
 
     # (2) The discriminators, by least squares, on images of now and before
     loss_d, real, fake = 0, 0, 0
@@ -212,10 +202,7 @@ def train_step(a, b, nets, discriminators, optimizer, optimizer_d, pools, config
             logits_made = discriminator(shown).float()
         loss_d += ((1 - logits_real).square().mean() + logits_made.square().mean()) / 2
         real, fake = real + logits_real.mean() / 2, fake + logits_made.mean() / 2
-    optimizer_d.zero_grad()
-    loss_d.backward()
-    average_gradients(discriminators)
-    optimizer_d.step()
+    step(loss_d, discriminators, optimizer_d)
     return torch.stack([adversarial, cycle, identity, loss_d, real, fake]).detach()
 
 
@@ -224,8 +211,7 @@ def train(config: Config) -> Path:
 
     Raises RunError, with a sentence for the user, for bad input and for what stops a Run.
     """
-    check_config(config)
-    device = choose_device(config.device)
+    device = checked_device(config)
     config = replace(config, data_a=find_photos(config.data_a))
     data_a, apart_a, config = open_images(config, device, "data_a")
     data_b, apart_b, config = open_images(config, device, "data_b")
@@ -340,22 +326,14 @@ def use(config: Use) -> list[Path]:
 
     Raises RunError, with a sentence for the user, for bad input.
     """
-    check_ranges(config)
-    device = choose_device(config.device)
-    net = load_net(config, "cyclegan", build)[config.direction].to(device)
-    return use_on_pictures(config, lambda picture: change_picture(net, picture))
+    net = open_net(config, "cyclegan", build)[config.direction]
+    return use_on_pictures(config, partial(change_picture, net))
 
 
 def build(weights):
     """The nets of a state dict."""
     layers = {key.split(".")[1] for key in weights if key.startswith("AtoB.") and "layers" in key}
     return both_ways(weights["AtoB.0.weight"].shape[0], len(layers))
-
-
-def change_picture(net, picture):
-    """Of a PIL image (RGB) the middle square at 64 x 64, and that in another style."""
-    given = middle_square(picture, next(net.parameters()).device)
-    return tuple(to_pictures(torch.cat([given, apply(net, given)])))
 
 
 def main():

@@ -32,41 +32,31 @@ from applications.common import (
     SIDE,
     TrainConfig,
     UseConfig,
-    image_names,
-    load_net,
+    checked_device,
     middle_square,
     new_folder,
+    open_attributes,
     open_images,
-    read_attributes,
+    open_net,
     save_figures,
+    step,
     train_or_use,
     use_on_pictures,
 )
 from applications.nets import encoder, trained_face_net
-from common_tools import RunError, choose_device, run_as_script, set_seed
+from common_tools import RunError, run_as_script, set_seed
 from dcgan import Discriminator, Generator, initialize_weights
 from drawings import faces
 from gan_demo import contrast_loss
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import to_images
-from machinery.constants import (
-    Below1,
-    Count,
-    Free,
-    Place,
-    Rate,
-    Seed,
-    Share,
-    Weight,
-    check_config,
-    check_ranges,
-)
+from machinery.constants import Below1, Count, Free, Place, Rate, Seed, Share, Weight
 from machinery.diffaugment import augment
 from machinery.ema import WeightAverage
 from machinery.pictures import make_grid, save_picture, to_pictures
-from machinery.processes import average_gradients, get_rank, map_in_processes
+from machinery.processes import get_rank
 from machinery.run import Run
-from my_dataset import CELEBA_DIR, DRAWN_FACES
+from my_dataset import CELEBA_DIR
 
 Words = tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]]  # of each --set
 NINE = "Black_Hair,Blond_Hair,Brown_Hair,Gray_Hair,Eyeglasses,Bangs,Smiling,Male,Young"
@@ -205,12 +195,6 @@ def train_step(real, labels, net, discriminator, optimizers, config, encoding):
         label = torch.as_tensor(label, dtype=logits.dtype).to(logits).expand_as(logits)
         return F.binary_cross_entropy_with_logits(logits, label)
 
-    def step(optimizer, total, part):
-        optimizer.zero_grad()
-        total.backward(inputs=list(part.parameters()))
-        average_gradients(part)
-        optimizer.step()
-
     optimizer_g, optimizer_d, optimizer_e = optimizers
     zero = torch.zeros((), device=device)
     if encoding:
@@ -223,7 +207,7 @@ def train_step(real, labels, net, discriminator, optimizers, config, encoding):
             loss_z = F.mse_loss(encode(drawn).float(), noise)
             again = net.draw(encode(real), labels).float()
         loss_reconstruct = F.mse_loss(again, real)
-        step(optimizer_e, loss_z + config.reconstruct * loss_reconstruct, encode)
+        step(loss_z + config.reconstruct * loss_reconstruct, encode, optimizer_e)
         return torch.stack([*[zero] * 5, loss_z, loss_reconstruct, zero, zero]).detach()
 
     # (1) D: real or drawn? And which attributes have the real ones?
@@ -233,20 +217,20 @@ def train_step(real, labels, net, discriminator, optimizers, config, encoding):
         logits_drawn, _ = discriminator(drawn.detach())
     loss_told = loss(told, (labels + 1) / 2)
     loss_d = loss(logits_real, config.real_label) + loss(logits_drawn, 0.0)
-    step(optimizer_d, loss_d + config.obey * loss_told, discriminator)
+    step(loss_d + config.obey * loss_told, discriminator, optimizer_d)
 
     # (2) The encoder of attributes, from real faces
     encode = net.encoders["y"]
     with half:
         loss_y = F.mse_loss(encode(augment(real, "shift")).float(), labels)
-    step(optimizer_e, loss_y, encode)
+    step(loss_y, encode, optimizer_e)
 
     # (3) G: D takes its faces for real, and sees in them what was asked for
     with half:
         logits, told = discriminator(drawn)
     loss_g, loss_obey = loss(logits, config.real_label), loss(told, (wanted + 1) / 2)
     total = loss_g + config.match_contrast * contrast_loss(drawn, real) + config.obey * loss_obey
-    step(optimizer_g, total, net.generator)
+    step(total, net.generator, optimizer_g)
     judged = logits_real.sigmoid().mean(), logits_drawn.sigmoid().mean()
     return torch.stack([loss_d, loss_g, loss_told, loss_obey, loss_y, zero, zero, *judged]).detach()
 
@@ -256,10 +240,9 @@ def train(config: Config) -> Path:
 
     Raises RunError, with a sentence for the user, for bad input and for what stops a Run.
     """
-    check_config(config)
-    device = choose_device(config.device)
+    device = checked_device(config)
     data, kept_apart, config = open_images(config, device)
-    names, labels = open_attributes(config, len(data.images) + len(kept_apart))
+    names, labels = asked_attributes(config, len(data.images) + len(kept_apart))
     if config.num_epochs <= config.gan_epochs:
         raise RunError(
             f"num_epochs is {config.num_epochs}; it must be more than gan_epochs "
@@ -312,30 +295,20 @@ def train(config: Config) -> Path:
     return run.folder
 
 
-def open_attributes(config, count):
+def asked_attributes(config, count):
     """The names that config asks for, and which of its images have them, bool (count, k).
 
     Raises RunError where the attributes of an image are not known.
     """
     names = list(dict.fromkeys(name.strip() for name in config.attributes.split(",")))
-    files, source = image_names(config, count), config.attributes_file
-    if Path(config.data_dir).absolute() == Path(DRAWN_FACES).absolute():
-        seeds, source = [int(Path(file).stem) for file in files], DRAWN_FACES
-        rows = [row for rows in map_in_processes(drawn_attributes, seeds, chunk=8) for row in rows]
-        known, values = list(rows[0]), np.array([list(row.values()) for row in rows])
-    else:
-        known, values = read_attributes(source, files)
+    rows = open_attributes(config, count, faces.attributes)
     for name in names:
-        if name not in known:
+        if name not in rows[0]:
             raise RunError(
-                f"attributes has {name or 'an empty name'}, which {source} does not tell; it tells "
-                f"{', '.join(known)}."
+                f"attributes has {name or 'an empty name'}, which is not told of these images; told "
+                f"are {', '.join(rows[0])}."
             )
-    return names, values[:, [known.index(name) for name in names]]
-
-
-def drawn_attributes(seeds):
-    return [faces.attributes(seed) for seed in seeds]
+    return names, np.array([[row[name] for name in names] for row in rows])
 
 
 @torch.no_grad()
@@ -406,19 +379,17 @@ def use(config: Use) -> list[Path]:
 
     Raises RunError, with a sentence for the user, for bad input.
     """
-    check_ranges(config)
-    device = choose_device(config.device)
-    net = load_net(config, "icgan", build).to(device)
+    net = open_net(config, "icgan", build)
     chosen, values = asked(config.set, net.attributes)
 
     def change(attributes):
         new = changed(attributes.cpu(), chosen, config.strength * values, net.attributes)
-        return new.to(device)
+        return new.to(net.names.device)
 
     if config.input != "noise" or Path(config.input).exists():
         return use_on_pictures(config, lambda picture: change_picture(net, picture, change))
     set_seed(config.seed)
-    noise = torch.randn(ROWS, net.nz).to(device)
+    noise = torch.randn(ROWS, net.nz).to(net.names.device)
     attributes = torch.full((ROWS, len(chosen)), -1.0)
     for one in torch.eye(len(chosen)).flip(0) > 0:  # half get it; of hair, the first colours stay
         some = one & (torch.rand(ROWS, 1) < 0.5)

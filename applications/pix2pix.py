@@ -30,33 +30,24 @@ from applications.common import (
     UseConfig,
     apply,
     as_pixels,
-    load_net,
+    checked_device,
     middle_square,
     open_images,
+    open_net,
     save_figures,
+    step,
     train_or_use,
     use_on_pictures,
 )
 from applications.nets import UNet, patch_discriminator
-from common_tools import choose_device, run_as_script, set_seed
+from common_tools import run_as_script, set_seed
 from dcgan import initialize_weights
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import to_images
-from machinery.constants import (
-    Below1,
-    Count,
-    Free,
-    Place,
-    Rate,
-    Weight,
-    check_config,
-    check_ranges,
-    one_of,
-)
+from machinery.constants import Below1, Count, Free, Place, Rate, Weight, one_of
 from machinery.ema import WeightAverage
 from machinery.figures import descriptors, swd
 from machinery.pictures import make_grid, to_pictures
-from machinery.processes import average_gradients
 from machinery.run import Run
 from my_dataset import CELEBA_DIR
 
@@ -158,28 +149,19 @@ def train_step(given, real, net, discriminators, alone, optimizers, config):
         logits_real = judge(discriminators, given, real)
         logits_made = judge(discriminators, given, made.detach())
     loss_d = (mean_loss(logits_real, -1) + mean_loss(logits_made, 1)) / 2
-    optimizers[1].zero_grad()
-    loss_d.backward()
-    average_gradients(discriminators)
-    optimizers[1].step()
+    step(loss_d, discriminators, optimizers[1])
 
     # (2) The net: L1 gives the shapes and colours, D the sharpness and the light
     with half:
         adversarial = mean_loss(judge(discriminators, given, made), -1)
     l1 = F.l1_loss(made, real)
-    optimizers[0].zero_grad()
-    (adversarial + config.l1 * l1).backward(inputs=list(net.parameters()))
-    average_gradients(net)
-    optimizers[0].step()
+    step(adversarial + config.l1 * l1, net, optimizers[0])
 
     # (3) What the figures are compared with: the same net without D
     with half:
         made = alone(given)
     l2 = F.mse_loss(made.to(real.dtype), real)
-    optimizers[2].zero_grad()
-    l2.backward()
-    average_gradients(alone)
-    optimizers[2].step()
+    step(l2, alone, optimizers[2])
     judged = [patches.sigmoid().mean() for patches, _ in (logits_real, logits_made)]
     return torch.stack([l1, adversarial, loss_d, l2, *judged]).detach()
 
@@ -189,8 +171,7 @@ def train(config: Config) -> Path:
 
     Raises RunError, with a sentence for the user, for bad input and for what stops a Run.
     """
-    check_config(config)
-    device = choose_device(config.device)
+    device = checked_device(config)
     nc = 3 if config.direction == "sketch" else 6  # of a pair: both at once
     data, kept_apart, config = open_images(config, device, nc=nc)
     given, truth = to_pair(to_images(torch.tensor(kept_apart)).to(device), config.direction)
@@ -260,9 +241,7 @@ def use(config: Use) -> list[Path]:
 
     Raises RunError, with a sentence for the user, for bad input.
     """
-    check_ranges(config)
-    device = choose_device(config.device)
-    net = load_net(config, "pix2pix", build).to(device)
+    net = open_net(config, "pix2pix", build)
     return use_on_pictures(config, lambda picture: change_picture(net, picture, config.photos))
 
 

@@ -16,6 +16,7 @@ if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silen
         sys.path.append(f"{sys.path[0]}/..")
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,34 +31,25 @@ from applications.common import (
     UseConfig,
     apply,
     as_pixels,
-    load_net,
-    middle_square,
+    change_picture,
+    checked_device,
     open_images,
+    open_net,
     save_figures,
+    step,
     train_or_use,
     use_on_pictures,
 )
 from applications.nets import encoder
-from common_tools import choose_device, run_as_script, set_seed
+from common_tools import run_as_script, set_seed
 from dcgan import Discriminator, Generator, initialize_weights
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import to_images
-from machinery.constants import (
-    Below1,
-    Count,
-    Free,
-    Place,
-    Range,
-    Rate,
-    Weight,
-    check_config,
-    check_ranges,
-)
+from machinery.constants import Below1, Count, Free, Place, Range, Rate, Weight
 from machinery.diffaugment import augment
 from machinery.ema import WeightAverage
 from machinery.figures import descriptors, swd
-from machinery.pictures import make_grid, to_pictures
-from machinery.processes import average_gradients
+from machinery.pictures import make_grid
 from machinery.run import Run
 from my_dataset import DRAWN_CLOTHES
 
@@ -133,19 +125,13 @@ def train_step(given, real, net, discriminators, optimizer, optimizer_d, config)
     wrong = F.softplus(logits_other) + F.softplus(judge("pair", given, made.detach()))
     loss_d = F.softplus(-logits_real).mean() + F.softplus(logits_made).mean()
     loss_d = loss_d + F.softplus(-logits_pair).mean() + wrong.mean() / 2
-    optimizer_d.zero_grad()
-    loss_d.backward()
-    average_gradients(discriminators)
-    optimizer_d.step()
+    step(loss_d, discriminators, optimizer_d)
 
     # (2) The net. The paper's has these two alone; L1 brings it there in minutes
     as_real = F.softplus(-judge("real", made)).mean()
     as_own = F.softplus(-judge("pair", given, made)).mean()
     l1 = F.l1_loss(made, real)
-    optimizer.zero_grad()
-    ((as_real + as_own) / 2 + config.l1 * l1).backward(inputs=list(net.parameters()))
-    average_gradients(net)
-    optimizer.step()
+    step((as_real + as_own) / 2 + config.l1 * l1, net, optimizer)
     judged = [
         each.sigmoid().mean() for each in (logits_real, logits_made, logits_pair, logits_other)
     ]
@@ -157,8 +143,7 @@ def train(config: Config) -> Path:
 
     Raises RunError, with a sentence for the user, for bad input and for what stops a Run.
     """
-    check_config(config)
-    device = choose_device(config.device)
+    device = checked_device(config)
     data, kept_apart, config = open_images(config, device, nc=6)
     given, truth = to_images(torch.tensor(kept_apart)).to(device).split(3, 1)
 
@@ -250,22 +235,14 @@ def use(config: Use) -> list[Path]:
 
     Raises RunError, with a sentence for the user, for bad input.
     """
-    check_ranges(config)
-    device = choose_device(config.device)
-    net = load_net(config, "pixeldtgan", build).to(device)
-    return use_on_pictures(config, lambda picture: change_picture(net, picture))
+    net = open_net(config, "pixeldtgan", build)
+    return use_on_pictures(config, partial(change_picture, net))
 
 
 def build(weights):
     """The net of a state dict."""
     decoder = weights["2.main.0.weight"], weights["2.main.12.weight"]
     return converter(decoder[0].shape[0], weights["0.0.weight"].shape[0], decoder[1].shape[0])
-
-
-def change_picture(net, picture):
-    """Of a PIL image (RGB) the middle square at 64 x 64, and the clothes in it."""
-    given = middle_square(picture, next(net.parameters()).device)
-    return tuple(to_pictures(torch.cat([given, apply(net, given)])))
 
 
 def main():

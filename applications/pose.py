@@ -36,35 +36,26 @@ from applications.common import (
     UseConfig,
     apply,
     as_pixels,
+    checked_device,
     image_names,
-    load_net,
     middle_square,
     open_images,
+    open_net,
     save_figures,
+    step,
     train_or_use,
     use_on_pictures,
 )
 from applications.nets import UNet, patch_discriminator
-from common_tools import RunError, choose_device, run_as_script, set_seed
+from common_tools import RunError, run_as_script, set_seed
 from dcgan import initialize_weights
 from drawings.poses import JOINTS, take_pose
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import to_images
-from machinery.constants import (
-    Below1,
-    Count,
-    Free,
-    Place,
-    Rate,
-    Seed,
-    Weight,
-    check_config,
-    check_ranges,
-)
+from machinery.constants import Below1, Count, Free, Place, Rate, Seed, Weight
 from machinery.ema import WeightAverage
 from machinery.figures import ssim
 from machinery.pictures import make_grid, to_pictures
-from machinery.processes import average_gradients
 from machinery.run import Run
 from my_dataset import DRAWN_POSES
 
@@ -187,10 +178,7 @@ def train_step(given, pose, real, net, discriminator, optimizers, config, fine):
             logits_real = discriminator(torch.cat([given, real], 1)).float()
             logits_made = discriminator(pair.detach()).float()
         loss_d = (F.softplus(-logits_real).mean() + F.softplus(logits_made).mean()) / 2
-        optimizers[2].zero_grad()
-        loss_d.backward()
-        average_gradients(discriminator)
-        optimizers[2].step()
+        step(loss_d, discriminator, optimizers[2])
 
         with half:
             fooled = F.softplus(-discriminator(pair).float()).mean()
@@ -198,10 +186,7 @@ def train_step(given, pose, real, net, discriminator, optimizers, config, fine):
         numbers = [l1, fooled, loss_d, logits_real.sigmoid().mean(), logits_made.sigmoid().mean()]
 
     # (2) The stage whose turn it is
-    optimizer.zero_grad()
-    loss.backward(inputs=list(stage.parameters()))
-    average_gradients(stage)
-    optimizer.step()
+    step(loss, stage, optimizer)
     return torch.stack(numbers).detach()
 
 
@@ -210,13 +195,12 @@ def train(config: Config) -> Path:
 
     Raises RunError, with a sentence for the user, for bad input and for what stops a Run.
     """
-    check_config(config)
+    device = checked_device(config)
     if config.num_epochs <= config.coarse_epochs:
         raise RunError(
             f"num_epochs is {config.num_epochs}; it must be more than coarse_epochs "
             f"({config.coarse_epochs}), for only then stage 2 learns."
         )
-    device = choose_device(config.device)
     data, kept_apart, config = open_images(config, device, nc=6)
     poses = read_poses(config.data_dir, image_names(config, len(data.images) + len(kept_apart)))
     data.labels, poses_apart = poses.split([len(data.images), len(kept_apart)])
@@ -338,15 +322,13 @@ def use(config: Use) -> list[Path]:
 
     Raises RunError, with a sentence for the user, for bad input.
     """
-    check_ranges(config)
-    device = choose_device(config.device)
-    net = load_net(config, "pose", build).to(device)
+    net = open_net(config, "pose", build)
     if config.pose:
         poses = open_poses(config.pose)
     else:
         poses = to_poses([take_pose(TAKEN * config.seed + number) for number in range(TAKEN)])
     heads = [stick_figure(pose) for pose in poses.tolist()]
-    poses = poses.to(device)
+    poses = poses.to(net.fine.last.weight.device)
     return use_on_pictures(config, lambda picture: pose_picture(net, picture, poses), heads)
 
 

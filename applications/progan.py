@@ -33,14 +33,16 @@ from applications.common import (
     TrainConfig,
     UseConfig,
     as_pixels,
-    load_net,
+    checked_device,
     new_folder,
     open_images,
+    open_net,
     save_figures,
+    step,
     train_or_use,
 )
 from applications.nets import four_by_four
-from common_tools import RunError, choose_device, run_as_script, set_seed
+from common_tools import RunError, run_as_script, set_seed
 from gan_inference import draw, save_pictures
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import to_images
@@ -53,14 +55,12 @@ from machinery.constants import (
     Rate,
     Seed,
     Weight,
-    check_config,
-    check_ranges,
     one_of,
 )
 from machinery.ema import WeightAverage
 from machinery.figures import contrast, descriptors, swd
 from machinery.pictures import make_grid, save_picture
-from machinery.processes import average_gradients, get_rank
+from machinery.processes import get_rank
 from machinery.run import Run
 from my_dataset import CELEBA_DIR
 from sampling import draw_noise, find_checkpoint, generate, load_generator
@@ -273,18 +273,12 @@ def train_step(real, net, critic, optimizers, config, growth):
     penalty = (slope.flatten(1).norm(dim=1) - 1).square().mean()
     loss_d = of_made.mean() - of_real.mean()
     loss_d = loss_d + config.penalty * penalty + config.drift * of_real.square().mean()
-    optimizer_d.zero_grad()
-    loss_d.backward()
-    average_gradients(critic)
-    optimizer_d.step()
+    step(loss_d, critic, optimizer_d)
 
     # (2) The net
     with half:
         loss_g = -critic(made, growth).mean()
-    optimizer.zero_grad()
-    loss_g.backward(inputs=list(net.parameters()))
-    average_gradients(net)
-    optimizer.step()
+    step(loss_g, net, optimizer)
     share = torch.tensor(levels(growth)[1], device=device)
     return torch.stack([loss_d, loss_g, penalty, share]).detach().float()
 
@@ -294,13 +288,12 @@ def train(config: Config) -> Path:
 
     Raises RunError, with a sentence for the user, for bad input and for what stops a Run.
     """
-    check_config(config)
+    device = checked_device(config)
     if grown(config.num_epochs, config)[0] < log2(config.image_size) - 2:
         raise RunError(
             f"num_epochs is {config.num_epochs}, too few to grow to image_size {config.image_size}; "
             "ask for more, or for a smaller image_size."
         )
-    device = choose_device(config.device)
     dcgan = open_dcgan(config).to(device) if config.against else None
     data, kept_apart, config = open_images(config, device, side=config.image_size)
 
@@ -400,9 +393,7 @@ def use(config: Use) -> list[Path]:
 
     Raises RunError, with a sentence for the user, for bad input.
     """
-    check_ranges(config)
-    device = choose_device(config.device)
-    net = load_net(config, "progan", build).to(device)
+    net = open_net(config, "progan", build)
     nz = nz_of(net)
     if config.walk is not None and not 0 <= config.walk < nz:
         raise RunError(f"walk is {config.walk}; this z_idx must be from 0 to {nz - 1}.")

@@ -31,33 +31,25 @@ from applications.common import (
     TrainConfig,
     UseConfig,
     as_pixels,
-    load_net,
+    checked_device,
     open_images,
+    open_net,
     save_figures,
+    step,
     train_or_use,
     use_on_pictures,
 )
 from applications.nets import Residual
-from common_tools import RunError, choose_device, run_as_script, set_seed
+from common_tools import RunError, run_as_script, set_seed
 from dcgan import Discriminator, initialize_weights
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import to_images
 from machinery.checkpoints import load_checkpoint, save_checkpoint
-from machinery.constants import (
-    Below1,
-    Count,
-    Free,
-    Place,
-    Rate,
-    Weight,
-    check_config,
-    check_ranges,
-    one_of,
-)
+from machinery.constants import Below1, Count, Free, Place, Rate, Weight, one_of
 from machinery.ema import WeightAverage
 from machinery.figures import descriptors, psnr, swd
 from machinery.pictures import make_grid, to_pixels
-from machinery.processes import average_gradients, get_rank
+from machinery.processes import get_rank
 from machinery.run import Run
 from my_dataset import CELEBA_DIR
 
@@ -182,10 +174,7 @@ def train_step(real, net, discriminator, optimizer, optimizer_d, features, confi
             logits_real = discriminator(real, logits=True).float()
             logits_made = discriminator(made.detach(), logits=True).float()
         loss_d = F.softplus(-logits_real).mean() + F.softplus(logits_made).mean()
-        optimizer_d.zero_grad()
-        loss_d.backward()
-        average_gradients(discriminator)
-        optimizer_d.step()
+        step(loss_d, discriminator, optimizer_d)
 
         # (2) The net: the paper leaves the squared error out here; it keeps colours and shapes true
         with half:
@@ -196,10 +185,7 @@ def train_step(real, net, discriminator, optimizer, optimizer_d, features, confi
         loss = mse + config.content_weight * content + config.adversarial * fooled
         judged = logits_real.sigmoid().mean(), logits_made.sigmoid().mean()
         numbers = [mse, content, fooled, loss_d, *judged]
-    optimizer.zero_grad()
-    loss.backward(inputs=list(net.parameters()))
-    average_gradients(net)
-    optimizer.step()
+    step(loss, net, optimizer)
     return torch.stack(numbers).detach()
 
 
@@ -208,8 +194,7 @@ def train(config: Config) -> Path:
 
     Raises RunError, with a sentence for the user, for bad input and for what stops a Run.
     """
-    check_config(config)
-    device = choose_device(config.device)
+    device = checked_device(config)
     vgg = vgg_features() if config.content == "vgg" else None
     data, kept_apart, config = open_images(config, device)
     truth = to_images(torch.tensor(kept_apart)).to(device)
@@ -287,9 +272,7 @@ def use(config: Use) -> list[Path]:
 
     Raises RunError, with a sentence for the user, for bad input.
     """
-    check_ranges(config)
-    device = choose_device(config.device)
-    net = load_net(config, "srgan", build).to(device)
+    net = open_net(config, "srgan", build)
     return use_on_pictures(config, lambda picture: (picture, enlarge_picture(net, picture)))
 
 

@@ -19,7 +19,6 @@ import os
 import zlib
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,46 +32,36 @@ from applications.common import (
     TrainConfig,
     apply,
     as_pixels,
-    image_names,
-    load_net,
+    checked_device,
     new_folder,
-    read_attributes,
+    open_attributes,
+    open_net,
     save_figures,
+    step,
     train_or_use,
 )
-from applications.nets import Residual, place_net, trained_face_net, trait_net
-from common_tools import RunError, choose_device, run_as_script, set_seed
-from dcgan import Generator, initialize_weights
+from applications.nets import place_net, trained_face_net, trait_net
+from applications.stackgan_nets import SMALL, VALUES, Judge, StackGAN, enlarged
+from common_tools import RunError, run_as_script, set_seed
+from dcgan import initialize_weights
 from drawings.words import (
     TRAITS,
     describe,
-    near,
     some_of,
-    tokens,
     traits_of_celeba,
     traits_of_drawn,
     vocabulary,
 )
 from machinery.acceleration import autocast, fused_adam
 from machinery.batches import FaceBatches, to_images
-from machinery.constants import (
-    Below1,
-    Count,
-    Free,
-    Place,
-    Rate,
-    Seed,
-    Weight,
-    check_config,
-    check_ranges,
-)
+from machinery.constants import Below1, Count, Free, Place, Rate, Seed, Weight
 from machinery.diffaugment import augment
 from machinery.ema import WeightAverage
 from machinery.figures import descriptors, swd
 from machinery.pictures import make_grid, save_picture
-from machinery.processes import average_gradients, get_rank, map_in_processes
+from machinery.processes import get_rank
 from machinery.run import Run
-from my_dataset import DRAWN_FACES, MANY_FACES, find_apart, load_faces
+from my_dataset import MANY_FACES, find_apart, load_faces
 
 Texts = tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]]  # of each --text
 
@@ -123,171 +112,12 @@ METRICS = {
     "d_wrong": "D(real, wrong words)",
     "d_drawn": "D(drawn)",
 }
-VALUES = [(name, value) for name, values in TRAITS.items() for value in values]
 # Hair whose numbers in TRAITS add up so is never trained on: long red curls, black buns, long straight
 # grey hair, purple pigtails ... Who draws them has understood the words
 HAIR, APART = ("hair", "length", "shape", "style"), (9, 5)
-SMALL, SHOWN = SIDE // 2, 8  # side of stage I's pictures; faces in a picture
+SHOWN = 8  # faces in a picture
 LANGUAGES = "en", "zh"
 SAME = torch.tensor([[name == other for other, _ in VALUES] for name, _ in VALUES]).float()
-SHAPES = torch.tensor([name not in ("hair", "skin") for name, _ in VALUES]).float()  # not colours
-
-
-class Words(nn.Module):
-    """Sentences as numbers of words, (N, L), -> their meaning, (N, size): how sure it is that they name
-    each of VALUES.
-
-    A convolution sees a word and two at either side ("long hair", "no long beard"); what is named at any
-    place is named. So words mean the same beside others that they were never seen with. known: all words;
-    kept with the weights.
-    """
-
-    def __init__(self, known, size, width=96):
-        super().__init__()
-        self.numbers = {word: number for number, word in enumerate(known, 1)}  # 0 is no word
-        letters = list(" ".join(known).encode())
-        self.register_buffer("known", torch.tensor(letters, dtype=torch.uint8))
-        self.embed = nn.Embedding(len(known) + 1, 48, padding_idx=0)
-        first, last = nn.Conv1d(48, width, 5, padding=2), nn.Conv1d(width, size, 1)
-        self.layers = nn.Sequential(first, nn.ReLU(), last)
-        nn.init.constant_(last.bias, -6)  # a place names nothing, as long as it has not learnt to
-
-    def read(self, texts):
-        """Texts -> numbers of their words, (N, L). Raises RunError for a word that is not known."""
-        rows = [tokens(text) for text in texts]
-        for word in (word for row in rows for word in row or ["nothing"]):
-            if word not in self.numbers:
-                raise RunError(
-                    f"text has {word}, which these weights do not know; what they know near it: "
-                    f"{', '.join(near(word))}."
-                )
-        rows = [[self.numbers[word] for word in row] for row in rows]
-        length = max(map(len, rows))
-        return torch.tensor([row + [0] * (length - len(row)) for row in rows])
-
-    def forward(self, numbers):
-        places = self.layers(self.embed(numbers).transpose(1, 2))
-        return places.masked_fill(numbers[:, None] == 0, -torch.inf).logsumexp(2).sigmoid()
-
-
-class Augment(nn.Module):
-    """Meanings (N, size) -> numbers around them, (N, nc), drawn from a normal distribution that they
-    decide, and its KL divergence from the standard one: near sentences give near pictures."""
-
-    def __init__(self, size, nc):
-        super().__init__()
-        self.layer = nn.Linear(size, 2 * nc)
-        nn.init.normal_(self.layer.weight, std=0.5)  # what is named is heard from the beginning,
-        nn.init.constant_(self.layer.bias[nc:], -2)  # beside what is drawn at random
-
-    def forward(self, meanings):
-        mean, log_variance = self.layer(meanings).to(meanings.dtype).chunk(2, dim=1)
-        kl = (mean.square() + log_variance.exp() - log_variance - 1).mean() / 2
-        return mean + (log_variance / 2).exp() * torch.randn_like(mean), kl
-
-
-class StageI(nn.Module):
-    """Meanings (N, size) and noise (N, nz) -> images (N, 3, 32, 32) in [-1, 1], and the KL divergence.
-
-    Colours are told to the last layer alone, as a scale and a shift of each map that it sees (Dumoulin
-    et al. 2017, arXiv:1610.07629), so that a bun keeps its shape in a colour that it was never seen in.
-    """
-
-    def __init__(self, size, nc, nz, ngf):
-        super().__init__()
-        self.augment, self.generator = Augment(size, nc), Generator(nz + nc, ngf, 3, SMALL)
-        self.tint = nn.Linear(size + nz, 2 * ngf)
-
-    def forward(self, meanings, noise):
-        codes, kl = self.augment(meanings * SHAPES.to(meanings))
-        maps = self.generator.main[:-3](torch.cat([noise, codes], 1)[..., None, None])
-        tint = self.tint(torch.cat([meanings, noise], 1))
-        scale, shift = tint[..., None, None].chunk(2, dim=1)
-        return self.generator.main[-3:](maps * (1 + scale) + shift), kl
-
-
-class StageII(nn.Module):
-    """Meanings (N, size) and images of stage I -> images (N, 3, 64, 64), and the KL divergence.
-
-    The meaning is joined to what an encoder sees of them, and residual blocks tell what to add to the
-    enlarged images: corrections and detail. (The paper's make the whole image, which takes longer.)
-    """
-
-    def __init__(self, size, nc, width):
-        super().__init__()
-        half, norm = width // 2, nn.BatchNorm2d
-        self.augment = Augment(size, nc)
-        self.encoder = nn.Sequential(
-            *(nn.Conv2d(3, half, 3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(half, width, 4, 2, 1, bias=False), norm(width), nn.ReLU()),
-        )
-        self.decoder = nn.Sequential(
-            *(nn.Conv2d(width + nc, width, 3, padding=1, bias=False), norm(width), nn.ReLU()),
-            *(Residual(width, norm), Residual(width, norm)),
-            *(nn.ConvTranspose2d(width, half, 4, 2, 1, bias=False), norm(half), nn.ReLU()),
-            *(nn.ConvTranspose2d(half, half // 2, 4, 2, 1, bias=False), norm(half // 2), nn.ReLU()),
-            nn.Conv2d(half // 2, 3, 3, padding=1),
-        )
-        nn.init.zeros_(self.decoder[-1].weight)
-
-    def forward(self, meanings, small):
-        codes, kl = self.augment(meanings)
-        return enlarged(small) + self.decoder(join(self.encoder(small), codes)), kl
-
-
-def enlarged(small):
-    """Images of stage I (N, 3, 32, 32), twice as large."""
-    return F.interpolate(small, scale_factor=2, mode="bilinear")
-
-
-def join(features, codes):
-    """Features (N, C, H, W) with the same codes (N, D) at every place: (N, C + D, H, W)."""
-    height, width = features.shape[2:]
-    return torch.cat([features, codes[..., None, None].expand(-1, -1, height, width)], 1)
-
-
-class StackGAN(nn.Module):
-    """The nets that are used: words, stage I and stage II."""
-
-    def __init__(self, known, nc, nz, ngf, width):
-        super().__init__()
-        size = len(VALUES)
-        self.words, self.nz = Words(known, size), nz
-        self.first, self.second = StageI(size, nc, nz, ngf), StageII(size, nc, width)
-        initialize_weights(self.first.generator)
-
-    def forward(self, meanings):
-        """Meanings (N, size) -> pictures of both stages, (N, 3, 32, 32) and (N, 3, 64, 64)."""
-        noise = torch.randn(len(meanings), self.nz, device=meanings.device)
-        small, _ = self.first(meanings, noise)
-        return small, self.second(meanings, small)[0]
-
-    @torch.no_grad()
-    def draw(self, meanings):
-        """What forward gives, in blocks that need little memory."""
-        return [torch.cat(each) for each in zip(*map(self, meanings.split(100)))]
-
-
-class Judge(nn.Module):
-    """Whether an image is real and a sentence its own: features(images) and meanings -> logits (N,)."""
-
-    def __init__(self, side, size, ndf):
-        super().__init__()
-        widths = [ndf * min(2**stage, 8) for stage in range((side // 4).bit_length() - 1)]
-        layers = [nn.Conv2d(3, ndf, 4, 2, 1), nn.LeakyReLU(0.2)]
-        for narrow, wide in pairwise(widths):
-            convolution = nn.Conv2d(narrow, wide, 4, 2, 1, bias=False)
-            layers += [convolution, nn.BatchNorm2d(wide), nn.LeakyReLU(0.2)]
-        self.layers, wide = nn.Sequential(*layers), widths[-1]
-        self.compress = nn.Linear(size, size)
-        both = nn.Conv2d(wide + size, wide, 1), nn.LeakyReLU(0.2), nn.Conv2d(wide, 1, 4)
-        self.both = nn.Sequential(*both)
-
-    def features(self, images):
-        return self.layers(augment(images, "shift"))
-
-    def forward(self, features, meanings):
-        return self.both(join(features, self.compress(meanings))).flatten().to(meanings.dtype)
 
 
 # --- learning
@@ -310,7 +140,7 @@ def open_faces(config, device):
     options = config.max_images, config.skip_bad_images
     images, fingerprint = load_faces(source, config.cache_dir, SIDE, 3, *options)
     config = replace(config, data_dir=os.path.abspath(source))
-    traits = open_traits(config, len(images))
+    traits = open_attributes(config, len(images), traits_of_drawn, traits_of_celeba)
     apart = np.array([kept_apart(each) for each in traits])
     if not apart.any():
         raise RunError(
@@ -324,21 +154,6 @@ def open_faces(config, device):
     data.labels = torch.arange(len(data.images))
     learnt = [each for each in traits if not kept_apart(each)]
     return data, learnt, images[apart], [each for each in traits if kept_apart(each)], config
-
-
-def open_traits(config, count):
-    """The traits of each of config's images. Raises RunError where they are not known."""
-    files = image_names(config, count)
-    if Path(config.data_dir).absolute() in map(Path.absolute, map(Path, (DRAWN_FACES, MANY_FACES))):
-        seeds = [int(Path(file).stem) for file in files]
-        blocks = map_in_processes(drawn_traits, seeds, chunk=8)
-        return [traits for block in blocks for traits in block]
-    names, values = read_attributes(config.attributes_file, files)
-    return [traits_of_celeba(dict(zip(names, row))) for row in values]
-
-
-def drawn_traits(seeds):
-    return [traits_of_drawn(seed) for seed in seeds]
 
 
 def sentences(words, traits):
@@ -367,10 +182,7 @@ def trait_step(real, shown, numbers, named, net, optimizer, config):
         seen = net["traits"](augment(images, "shift")).to(real.dtype)
     loss = F.binary_cross_entropy(net["words"](numbers), named)
     loss = loss + F.binary_cross_entropy_with_logits(seen, shown)
-    optimizer.zero_grad()
-    loss.backward()
-    average_gradients(net)
-    optimizer.step()
+    step(loss, net, optimizer)
     return torch.stack([loss, *torch.zeros(len(METRICS) - 1, device=real.device)]).detach()
 
 
@@ -397,10 +209,7 @@ def train_step(real, meanings, wrong, named, net, judges, viewer, optimizers, co
         right, other = judge(features, meanings), judge(features, wrong)
         fake = judge(judge.features(drawn.detach()), meanings)
     loss_d = F.softplus(-right).mean() + (F.softplus(other) + F.softplus(fake)).mean() / 2
-    optimizer_d.zero_grad()
-    loss_d.backward()
-    average_gradients(judge)
-    optimizer_d.step()
+    step(loss_d, judge, optimizer_d)
 
     # (2) The stage: D takes what it draws for real and for what was said; and what is named is seen in it,
     # and no other value of these traits, as with an auxiliary classifier (Dash et al. 2017, arXiv:1703.06412)
@@ -410,10 +219,7 @@ def train_step(real, meanings, wrong, named, net, judges, viewer, optimizers, co
     asked = named @ SAME.to(named)
     told = F.binary_cross_entropy_with_logits(seen, named, asked, reduction="sum") / len(real)
     total = loss_g + config.named * told + config.kl * kl
-    optimizer_g.zero_grad()
-    total.backward(inputs=list(stage.parameters()))
-    average_gradients(stage)
-    optimizer_g.step()
+    step(total, stage, optimizer_g)
     judged = (each.sigmoid().mean() for each in (right, other, fake))
     return torch.stack([torch.zeros_like(kl), loss_d, loss_g, told, kl, *judged]).detach()
 
@@ -423,8 +229,7 @@ def train(config: Config) -> Path:
 
     Raises RunError, with a sentence for the user, for bad input and for what stops a Run.
     """
-    check_config(config)
-    device = choose_device(config.device)
+    device = checked_device(config)
     data, traits, pixels, traits_apart, config = open_faces(config, device)
     # Every other face that is kept apart is for the classifier of the figures: it must know such hair
     spare, pixels = pixels[1::2], pixels[::2]
@@ -541,11 +346,9 @@ def use(config: Use) -> list[Path]:
 
     Raises RunError, with a sentence for the user, for bad input.
     """
-    check_ranges(config)
-    device = choose_device(config.device)
-    net = load_net(config, "stackgan", build).to(device)
+    net = open_net(config, "stackgan", build)
     texts = [text for each in config.text for text in ([each] if isinstance(each, str) else each)]
-    numbers = net.words.read(texts).to(device)
+    numbers = net.words.read(texts).to(net.words.known.device)
     folder, paths = new_folder(config.out_dir), []
     for place, text in enumerate(texts, 1):
         set_seed(config.seed)

@@ -7,6 +7,7 @@ the eyes; `Sketch.place` tilts, scales and shifts them all.
 
 import io
 import zipfile
+from functools import partial
 from itertools import chain
 from types import SimpleNamespace
 
@@ -464,19 +465,19 @@ def attributes(seed):
     }
 
 
-def draw_jpegs(seeds):
+def draw_files(draw, kind, seeds):
     files = []
     for seed in seeds:
-        jpeg = io.BytesIO()
-        draw_face(seed).save(jpeg, "JPEG", quality=92)
-        files.append((f"{seed:06d}.jpg", jpeg.getvalue()))
+        file = io.BytesIO()
+        draw(seed).save(file, {"jpg": "JPEG", "png": "PNG"}[kind], quality=92)
+        files.append((f"{seed:06d}.{kind}", file.getvalue()))
     return files
 
 
-def write_drawings(path, count, draw, what, *others):
-    """Write the files (name, bytes) that draw([seed, ...]) gives for seeds 1 to count, and others, into
+def write_drawings(path, count, draw, kind, what, *others):
+    """Write what draw(seed) gives for seeds 1 to count, as jpg or png, and others, (name, bytes), into
     the zip file `path`. All cores draw. Raises RunError where it cannot be written."""
-    drawn = map_in_processes(draw, range(1, count + 1), chunk=8)
+    drawn = map_in_processes(partial(draw_files, draw, kind), range(1, count + 1), chunk=8)
     bar = tqdm(desc=f"drawing {what}", total=count + len(others), disable=None)
     whole = atomic_write(path, make_folder=True)
     with bar, whole as file, zipfile.ZipFile(file, "w") as archive:
@@ -492,4 +493,4 @@ def draw_faces(path, count=2000):
 
     All cores draw. Raises RunError where the file cannot be written.
     """
-    write_drawings(path, count, draw_jpegs, "faces")
+    write_drawings(path, count, draw_face, "jpg", "faces")

@@ -5,7 +5,6 @@ What is round (a head, a chest, a sleeve) is painted by the way around it, from 
 person's left. So buttons, prints and eyes turn with who wears them, until they are out of sight.
 """
 
-import io
 import json
 from functools import partial
 from types import SimpleNamespace
@@ -263,9 +262,7 @@ class Figure(faces.Sketch):
         ends = np.array([self.neck + (self.hips - self.neck) * v[:, None] / 30] * 2)
         for k in np.flatnonzero(v > 29):
             legs = ([self.joints[f"{side} {name}"] for name in LEG[0]] for side in SIDES)
-            spots = [
-                [np.interp(v[k], (30, 51, 71), row) for row in np.transpose(leg)] for leg in legs
-            ]
+            spots = [[np.interp(v[k], (30, 51, 71), row) for row in zip(*leg)] for leg in legs]
             ends[:, k] = sorted(spots, key=lambda spot: spot @ self.across)
         return Patch(v, ends + [-half, half], 12.0, None if self.flat else self.yaw)
 
@@ -468,16 +465,11 @@ def two_poses(seed):
     return np.round([take_pose(2 * seed), take_pose(2 * seed + 1)], 4)
 
 
-def draw_pngs(what, seeds):
-    files = []
-    for seed in seeds:
-        # What is on the front of clothes is to be seen.
-        poses = two_poses(seed) if what == "poses" else [take_pose(seed, behind=False)]
-        people, png = [draw_person(seed, pose) for pose in poses], io.BytesIO()
-        pair = people if what == "poses" else [*people, draw_garment(seed)]
-        Image.fromarray(np.hstack(pair)).save(png, "PNG")
-        files.append((f"{seed:06d}.png", png.getvalue()))
-    return files
+def draw_pair(what, seed):
+    # What is on the front of clothes is to be seen.
+    poses = two_poses(seed) if what == "poses" else [take_pose(seed, behind=False)]
+    people = [draw_person(seed, pose) for pose in poses]
+    return Image.fromarray(np.hstack(people if what == "poses" else [*people, draw_garment(seed)]))
 
 
 def draw_clothes(path, count=4000):
@@ -486,7 +478,7 @@ def draw_clothes(path, count=4000):
 
     All cores draw. Raises RunError where the file cannot be written.
     """
-    write_drawings(path, count, partial(draw_pngs, "clothes"), "clothes")
+    write_drawings(path, count, partial(draw_pair, "clothes"), "png", "clothes")
 
 
 def draw_poses(path, count=4000):
@@ -495,4 +487,4 @@ def draw_poses(path, count=4000):
     """
     poses = {f"{seed:06d}.png": two_poses(seed).tolist() for seed in range(1, count + 1)}
     told = "poses.json", json.dumps(poses)
-    write_drawings(path, count, partial(draw_pngs, "poses"), "poses", told)
+    write_drawings(path, count, partial(draw_pair, "poses"), "png", "poses", told)

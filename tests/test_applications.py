@@ -23,7 +23,7 @@ from drawings import faces as drawn
 from drawings.faces import draw_face
 from machinery.batches import FaceBatches
 from machinery.constants import saved_config
-from my_dataset import resize_and_crop
+from my_dataset import DRAWN_FACES, resize_and_crop
 
 # Each application with constants that make a run of seconds, and draw what random numbers it can.
 SMALL = {
@@ -950,7 +950,7 @@ def test_attributes_are_those_of_the_images_that_are_left(images, tmp_path):
     config = small_config(icgan, folder, tmp_path)
     config.max_images, config.skip_bad_images = 20, True
     learnt, apart, config = common.open_images(config, torch.device("cpu"))
-    names, values = icgan.open_attributes(config, len(learnt.images) + len(apart))
+    names, values = icgan.asked_attributes(config, len(learnt.images) + len(apart))
     left = [number for number in range(1, 21) if number != 4]
     columns = [NAMES.split().index(name) for name in names]
     assert values.tolist() == [[bool(n & 2**k) for k in columns] for n in left]
@@ -968,11 +968,11 @@ def test_rows_of_attributes_may_have_spaces_and_folders(tmp_path):
 
 def test_drawn_faces_know_their_attributes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    drawn.draw_faces(icgan.DRAWN_FACES, 12)
+    drawn.draw_faces(DRAWN_FACES, 12)
     config = icgan.Config(
-        data_dir=icgan.DRAWN_FACES, attributes_file="none", attributes="Male, Bangs,Male "
+        data_dir=DRAWN_FACES, attributes_file="none", attributes="Male, Bangs,Male "
     )
-    names, values = icgan.open_attributes(config, 12)
+    names, values = icgan.asked_attributes(config, 12)
     told = [drawn.attributes(seed) for seed in range(1, 13)]
     assert values.tolist() == [[row["Male"], row["Bangs"]] for row in told]
     assert names == ["Male", "Bangs"] and 0 < values.sum() < values.size
@@ -1043,15 +1043,15 @@ icgan.py --input noise --out-dir photos --path-checkpoint icgan.pkl
 icgan.py --input photos --out-dir out
     weights.pkl is of another net than applications.icgan has; name a run or a file of it.
 icgan.py --data-dir many --attributes-file missing.txt
-    attributes_file missing.txt does not tell the attributes of the images ([Errno 2] No such file or directory: 'missing.txt'); name CelebA's list_attr_celeba.txt, which is at https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, or one like it.
+    attributes_file missing.txt does not tell the attributes of the images (there is no such file); name CelebA's list_attr_celeba.txt, which is at https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html, or one like it.
 icgan.py --data-dir many --attributes-file notes.txt
     attributes_file notes.txt does not tell the attributes of the images (not enough values to unpack (expected at least 2, got 1)); name CelebA's ...
 icgan.py --data-dir many --attributes-file fewer.txt
     attributes_file fewer.txt does not tell the attributes of the images (no row for '009.png'); name CelebA's ...
 icgan.py --data-dir many --attributes-file known.txt --attributes Young,Hat
-    attributes has Hat, which known.txt does not tell; it tells Smiling, Black_Hair, Blond_Hair, Gray_Hair, Young.
+    attributes has Hat, which is not told of these images; told are Smiling, Black_Hair, Blond_Hair, Gray_Hair, Young.
 icgan.py --data-dir many --attributes-file known.txt --attributes=
-    attributes has an empty name, which known.txt does not tell; it tells Smiling, Black_Hair, Blond_Hair, Gray_Hair, Young.
+    attributes has an empty name, which is not told of these images; told are Smiling, Black_Hair, Blond_Hair, Gray_Hair, Young.
 icgan.py --data-dir many --attributes-file known.txt --attributes Young
     num_epochs is 1; it must be more than gan_epochs (12), for only then the noise of a photo is learnt.
 srgan.py --input large --out-dir new3 --path-checkpoint srgan.pkl

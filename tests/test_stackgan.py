@@ -13,7 +13,7 @@ from conftest import assert_same_run, save_images
 from faults.test_sentences import contents, matches, rows
 from PIL import Image
 
-from applications import common, nets, stackgan
+from applications import common, nets, stackgan, stackgan_nets
 from applications.nets import place_net
 from common_tools import RunError, run_as_script
 from drawings import words
@@ -237,7 +237,7 @@ def test_no_face_that_is_trained_on_has_hair_that_is_kept_apart(drawn, monkeypat
 
 
 def test_a_sentence_names_some_of_the_traits_of_its_face():
-    net = stackgan.Words(vocabulary(), 8)
+    net = stackgan_nets.Words(vocabulary(), 8)
     faces = [OLD_WOMAN, {"sex": "man", "hair": "red", "style": "afro", "beard": "full"}] * 50
     np.random.seed(1)
     numbers, named = stackgan.sentences(net, faces)
@@ -257,7 +257,7 @@ def test_a_sentence_names_some_of_the_traits_of_its_face():
 
 
 def test_the_meaning_of_a_sentence_depends_on_its_words_alone():
-    net = stackgan.Words(vocabulary(), 8).eval()
+    net = stackgan_nets.Words(vocabulary(), 8).eval()
     long = "A portrait of an old woman with long grey hair, round glasses and a big smile."
     with torch.no_grad():
         (alone,), (beside, _) = net(net.read(["A BOY"])), net(net.read(["a boy", long]))
@@ -268,7 +268,7 @@ def test_the_meaning_of_a_sentence_depends_on_its_words_alone():
 
 
 def test_colors_do_not_change_the_shapes_of_stage_one():
-    net = stackgan.StageI(len(stackgan.VALUES), 4, 3, 4).eval()
+    net = stackgan_nets.StageI(len(stackgan.VALUES), 4, 3, 4).eval()
     seen, noise = [], torch.randn(1, 3)
     net.generator.main[-3].register_forward_pre_hook(lambda _, maps: seen.append(maps[0].clone()))
     net.generator.main[-4].register_forward_hook(lambda *call: seen.append(call[-1].clone()))
@@ -380,7 +380,8 @@ def test_the_figures_are_shares_of_what_is_named():
 
 
 def test_a_step_of_each_stage_written_out_again(monkeypatch):
-    monkeypatch.setattr(stackgan, "augment", lambda images, policy: images)
+    for module in (stackgan, stackgan_nets):
+        monkeypatch.setattr(module, "augment", lambda images, policy: images)
     torch.manual_seed(0)
     size = len(stackgan.VALUES)
     net = stackgan.StackGAN(vocabulary(), 4, 3, 4, 8).double()
@@ -457,7 +458,7 @@ def test_a_step_of_the_traits_written_out_again(monkeypatch):
     monkeypatch.setattr(stackgan, "augment", lambda images, policy: images)
     torch.manual_seed(0)
     size = len(stackgan.VALUES)
-    taught = {"words": stackgan.Words(vocabulary(), size), "traits": nets.trait_net(size, 4)}
+    taught = {"words": stackgan_nets.Words(vocabulary(), size), "traits": nets.trait_net(size, 4)}
     taught = torch.nn.ModuleDict(taught).double().eval()
     optimizer = torch.optim.SGD(taught.parameters(), lr=0.0)
     real = torch.rand(3, 3, 64, 64, dtype=torch.float64) * 2 - 1
@@ -513,7 +514,7 @@ def test_a_picture_for_each_text(run, tmp_path, monkeypatch):
 
 
 def test_an_unknown_word_is_named_and_what_is_near_it():
-    net = stackgan.Words(vocabulary(), 8)
+    net = stackgan_nets.Words(vocabulary(), 8)
     for text, word, near in [
         ("A woman in a hat", "hat", "light skin.*a mohawk.*an afro"),
         ("A woman with blonnd hair", "blonnd", "blond, blonde"),
