@@ -125,7 +125,7 @@ def test_quality_speed(tmp_path):
     assert f"pytorch/examples ends at {theirs[1][1]:.1f} after {theirs[1][0]:.0f} s" in printed
 
 
-@pytest.mark.parametrize("name", ["align_faces.py", "data_speed.py", "recipe_study.py"])
+@pytest.mark.parametrize("name", ["align_faces.py", "data_speed.py", "recipe_study.py", "unseen_faces.py"])
 def test_a_missing_folder_is_one_sentence(name, tmp_path):
     ended = run_script(f"benchmarks/{name}", "--data-dir", "missing", cwd=tmp_path)
     assert ended.returncode == 2
@@ -202,3 +202,23 @@ def test_recipe_study(tmp_path):
     }
     assert runs == {f"{recipe}_seed_{seed}" for recipe in ("batch_8", "default") for seed in (1, 2)}
     assert (tmp_path / "study/study.png").exists()
+
+
+def test_unseen_faces(tmp_path):
+    folder = save_images(tmp_path / "faces", 60)
+    torch.manual_seed(1)
+    net = {"g_model_state_dict": Generator(8, 4).state_dict()}
+    torch.save(net, tmp_path / "net.pkl")
+    attributes = write_attributes(tmp_path / "attributes.txt", folder)
+    arguments = ["--data-dir", folder, "--attributes", attributes, "--path-checkpoint", "net.pkl"]
+    sizes = ["--max-images", "40", "--num-img", "30", "--seeds", "2"]
+    table, printed = run_benchmark("unseen_faces.py", *arguments, *sizes, cwd=tmp_path)
+    assert list(table) == ["images of the training", "net.pkl"]
+    assert table["net.pkl"][0] > 2 * table["images of the training"][0]
+    assert table["net.pkl"][2] > 2 * table["images of the training"][2]
+    assert "; 20 images that were not trained on, 30 drawn, 2 seeds" in printed
+    flags = [*arguments, "--max-images", "50", "--device", "cpu"]
+    ended = run_script("benchmarks/unseen_faces.py", *flags, cwd=tmp_path)
+    assert ended.returncode == 2 and ended.stderr.endswith(
+        "has 60 images, 10 of them after the first max_images 50; 16 or more are needed.\n"
+    )
