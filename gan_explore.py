@@ -165,7 +165,10 @@ TEXTS = {
     "runs": ("Runs", "训练"),
     "run": ("Run", "训练"),
     "epoch": ("Epoch", "轮"),
-    "curves": ("Curves", "曲线"),
+    "none": (
+        "There is no run yet; python gan_demo.py begins one.",
+        "还没有训练；用 python gan_demo.py 开始。",
+    ),
 }
 
 
@@ -325,12 +328,13 @@ def build(gr, config, folder):
         pictures = dict(pictures_of(run)) if run else {}
         last, line = max(pictures, default=0), standing(run) if run else ""
         if known == (now := (run, last, line, lists)):
-            return [gr.skip()] * 7
+            return [gr.skip()] * 8
         if not known or known[0] != run or known[1] == epoch:  # it stands at the newest
             epoch = last
         return (
             gr.Dropdown(choices=lists[0]), gr.Dropdown(choices=lists[1], value=run),
             gr.Slider(maximum=max(last, 1), value=epoch), *at_epoch(run, epoch), line, now,
+            gr.Markdown(visible=run is None),
         )  # fmt: skip
 
     @told()
@@ -403,11 +407,12 @@ def build(gr, config, folder):
                     notes = [gr.Markdown(text(key), visible=False) for key in CUTS]
                     seen = gr.Image(label=text("seen"), height=280, elem_id="seen", **picture)
                 with gr.Tab(text("runs")) as runs_tab:
+                    none = gr.Markdown(text("none"), visible=not runs())
                     run = gr.Dropdown([], label=text("run"))
                     epoch = gr.Slider(0, 1, 0, step=1, label=text("epoch"), elem_id="epoch")
                     line = gr.Markdown(elem_id="line")
                     of_epoch = gr.Image(label=text("epoch"), elem_id="of_epoch", **picture)
-                    curves = gr.Image(label=text("curves"), elem_id="curves", **picture)
+                    curves = gr.Image(show_label=False, elem_id="curves", **picture)
                     timer = gr.Timer(5)
 
         # What leads to what
@@ -443,8 +448,8 @@ def build(gr, config, folder):
         way.click(mix, [model, *pair], [strip, on_strip, animation], **quiet)
         gr.on(
             [page.load, runs_tab.select, timer.tick, run.input],
-            follow, [run, epoch, known], [model, run, epoch, of_epoch, curves, line, known],
-            **quiet,
+            follow,
+            [run, epoch, known], [model, run, epoch, of_epoch, curves, line, known, none], **quiet,
         )  # fmt: skip
         epoch.input(at_epoch, [run, epoch], [of_epoch, curves], **quiet)
     return page, text

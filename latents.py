@@ -147,6 +147,8 @@ def read_photo(path, image_size=64, nc=3):
     too large.
     """
     path = Path(path)
+    if not path.is_file():
+        raise RunError(f"{path} is no file; choose a photo.")
     if path.stat().st_size > MAX_PHOTO << 20:
         raise RunError(f"{path.name} is larger than {MAX_PHOTO} MB; choose a smaller photo.")
     try:

@@ -171,6 +171,8 @@ def test_bad_photos_end_in_sentences(tmp_path):
         with pytest.raises(RunError) as error:
             read_photo(tmp_path / name)
         assert str(error.value) == sentence
+    with pytest.raises(RunError, match="missing.jpg is no file; choose a photo."):
+        read_photo(tmp_path / "missing.jpg")
 
 
 @pytest.fixture(scope="module")
@@ -245,11 +247,12 @@ def test_where_there_is_no_run_the_page_waits_for_one(tmp_path, finished_run, mo
     monkeypatch.chdir(tmp_path)
     page, _ = gan_explore.build(gradio, gan_explore.Config(device="cpu"), tmp_path)
     does = {each.fn.__name__: each.fn for each in page.fns.values() if each.fn}
-    *_, of_epoch, curves, line, known = does["follow"](None, 0, None)
-    assert (of_epoch, curves, line) == (None, None, "")
+    *_, of_epoch, curves, line, known, none = does["follow"](None, 0, None)
+    assert (of_epoch, curves, line, none.visible) == (None, None, "", True)
     assert does["at_epoch"](None, 1) == (None, None)  # its slider is there
     shutil.copytree(finished_run, "log_gan/run1")
-    assert does["follow"](None, 0, known)[5].startswith("epoch 2 ")
+    *_, line, _, none = does["follow"](None, 0, known)
+    assert line.startswith("epoch 2 ") and not none.visible
 
 
 def test_what_a_run_has_so_far(place, monkeypatch):

@@ -712,8 +712,8 @@ def test_the_tables_have_every_sentence_of_the_code():
         "); give one for each.", "Going on without the discriminator beside",
         "has other sizes than this run's.", "The discriminator is that of",
         # of the page: tests/test_explore.py
-        "in a browser; Ctrl-C ends it.", "is not in the list of", "MB; choose a smaller photo.", "; seeds go from",
-        "a face is given as", "; it must be from 0 to",
+        "in a browser; Ctrl-C ends it.", "is not in the list of", "MB; choose a smaller photo.", "is no file; choose a photo.",
+        "; seeds go from", "a face is given as", "; it must be from 0 to",
     )  # fmt: skip
     for script in [*ROOT.glob("*.py"), *ROOT.glob("machinery/*.py"), *ROOT.glob("drawings/*.py")]:
         for node in ast.walk(ast.parse(script.read_text())):
