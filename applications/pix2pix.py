@@ -89,6 +89,9 @@ METRICS = {
 }
 
 
+DARK = 150  # levels of 0 to 255; the mean of a sketch is above it, of 5 photos in 6 below
+
+
 def u_net(width, dropout=0):
     """Images (N, 3, 64, 64) -> (N, 3, 64, 64), both in [-1, 1].
 
@@ -241,8 +244,20 @@ def use(config: Use) -> list[Path]:
 
     Raises RunError, with a sentence for the user, for bad input.
     """
-    net = open_net(config, "pix2pix", build)
-    return use_on_pictures(config, lambda picture: change_picture(net, picture, config.photos))
+    net, dark = open_net(config, "pix2pix", build), []
+
+    def change(picture):
+        given, made = change_picture(net, picture, config.photos)
+        dark.append(np.mean(given) < DARK)
+        return given, made
+
+    written = use_on_pictures(config, change)
+    if np.mean(dark) > 0.5:
+        print(
+            "Most of these pictures are as dark as photos; weights that learnt from sketches need "
+            "light paper, or --photos, which draws a sketch of each first."
+        )
+    return written
 
 
 def build(weights):

@@ -605,6 +605,23 @@ def test_a_photo_is_drawn_before_it_is_used(tmp_path):
     assert (np.asarray(made) != np.asarray(other)).any()
 
 
+def test_who_gives_photos_for_sketches_is_told(tmp_path, capsys):
+    save_weights({"g_model_state_dict": pix2pix.u_net(4).state_dict()}, tmp_path / "net.pkl")
+    photo = draw_face(1).point(lambda level: level // 2)
+    photo.save(tmp_path / "photo.png")
+    pix2pix.change_picture(pix2pix.u_net(4), photo, True)[0].save(tmp_path / "sketch.png")
+    for name, photos, told in (
+        *(("photo.png", photos, not photos) for photos in (False, True)),
+        ("sketch.png", False, False),
+    ):
+        config = pix2pix.Use(
+            str(tmp_path / name), str(tmp_path / f"{name}{photos}"),
+            path_checkpoint=str(tmp_path / "net.pkl"), device="cpu", photos=photos,
+        )  # fmt: skip
+        pix2pix.use(config)
+        assert ("as dark as photos" in capsys.readouterr().out) is told
+
+
 # --- CycleGAN
 
 

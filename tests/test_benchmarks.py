@@ -125,7 +125,9 @@ def test_quality_speed(tmp_path):
     assert f"pytorch/examples ends at {theirs[1][1]:.1f} after {theirs[1][0]:.0f} s" in printed
 
 
-@pytest.mark.parametrize("name", ["align_faces.py", "data_speed.py", "recipe_study.py", "unseen_faces.py"])
+@pytest.mark.parametrize(
+    "name", ["align_faces.py", "data_speed.py", "recipe_study.py", "unseen_faces.py"]
+)
 def test_a_missing_folder_is_one_sentence(name, tmp_path):
     ended = run_script(f"benchmarks/{name}", "--data-dir", "missing", cwd=tmp_path)
     assert ended.returncode == 2
