@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import chain
@@ -313,6 +314,18 @@ def use_on_pictures(config, change, heads=()):
     where = "beside" if heads else "above"
     print(f"{len(paths)} written to {quoted(folder)}; inputs {where} outputs: {folder / OVERVIEW}")
     return [*paths, folder / OVERVIEW]
+
+
+def texts_of(value, name):
+    """The texts of constant `name`: one, several, or tuples of several, as flags give them.
+
+    Raises RunError for anything else, and for a list with none."""
+    several = [value] if isinstance(value, str) else value
+    with suppress(TypeError):
+        texts = [text for each in several for text in ([each] if isinstance(each, str) else each)]
+        if all(isinstance(text, str) for text in texts):
+            return texts
+    raise RunError(f"{name} is {value!r}; it must be a text, or a list of texts.")
 
 
 def change_picture(net, picture):

@@ -264,7 +264,10 @@ def open_mask(path):
     mask = open_pictures(path, "mask", nc=1)
     mask = mask.load_image(mask.names[0]).point(lambda value: 255 * (value > 127))
     if not mask.getbbox():
-        raise RunError(f"mask {path} is black everywhere; paint white what is to be filled in.")
+        raise RunError(
+            f"mask {path} has no white in it (what is darker than half counts as black); paint white what "
+            "is to be filled in."
+        )
     if mask.getextrema()[0]:
         raise RunError(
             f"mask {path} is white everywhere, as what is transparent is, too; paint black what is to stay."
@@ -288,10 +291,11 @@ def fill_in_picture(net, picture, mask=None):
     else:
         white = mask.convert("F").resize(picture.size, Image.Resampling.BOX)
         hole = Image.fromarray(np.uint8(255 * (np.asarray(white) > 0)))  # thin lines stay, too
-    found = hole.getbbox() or (0, 0, *picture.size)
+    if not (found := hole.getbbox()):
+        raise RunError("it has fewer than 2 pixels a side; use a larger one.")
     corner = [min(max(corner[k], found[k + 2] - side), found[k]) for k in (0, 1)]
     box = (*corner, corner[0] + side, corner[1] + side)
-    if box[2] < found[2] or box[3] < found[3] or not hole.getbbox():
+    if box[2] < found[2] or box[3] < found[3]:
         raise RunError("no square of it has all of the hole in it; use a smaller mask.")
 
     # A pixel of the small picture that has anything of the hole in it belongs to the hole

@@ -40,6 +40,7 @@ from applications.common import (
     open_net,
     save_figures,
     step,
+    texts_of,
     train_or_use,
     use_on_pictures,
 )
@@ -413,10 +414,9 @@ def build(weights):
 def asked(words, names):
     """What NAME=0 and NAME=1 ask for: bool (k,), which of the names, and -1 or 1, (k,), the values.
 
-    words: texts, or tuples of them. Raises RunError for anything else, and for what cannot be both.
+    words: as texts_of takes them. Raises RunError for anything else, and for what cannot be both.
     """
-    values = torch.zeros(len(names))
-    words = [word for each in words for word in ([each] if isinstance(each, str) else each)]
+    values, words = torch.zeros(len(names)), texts_of(words, "set")
     for word in words:
         name, _, value = word.partition("=")
         if name not in names or value not in ("0", "1"):

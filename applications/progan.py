@@ -18,7 +18,7 @@ if __name__ == "__main__":  # until PyTorch is loaded, Ctrl-C ends this in silen
 
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from math import ceil, log2
 from pathlib import Path
 from typing import Annotated
@@ -289,10 +289,11 @@ def train(config: Config) -> Path:
     Raises RunError, with a sentence for the user, for bad input and for what stops a Run.
     """
     device = checked_device(config)
-    if grown(config.num_epochs, config)[0] < log2(config.image_size) - 2:
+    enough = next(n for n in count() if grown(n, config)[0] >= log2(config.image_size) - 2)
+    if config.num_epochs < enough:
         raise RunError(
-            f"num_epochs is {config.num_epochs}, too few to grow to image_size {config.image_size}; "
-            "ask for more, or for a smaller image_size."
+            f"num_epochs is {config.num_epochs}; growing to image_size {config.image_size} takes {enough} "
+            "with these fade_epochs and hold_epochs."
         )
     dcgan = open_dcgan(config).to(device) if config.against else None
     data, kept_apart, config = open_images(config, device, side=config.image_size)

@@ -38,6 +38,7 @@ from applications.common import (
     open_net,
     save_figures,
     step,
+    texts_of,
     train_or_use,
 )
 from applications.nets import place_net, trained_face_net, trait_net
@@ -144,8 +145,8 @@ def open_faces(config, device):
     apart = np.array([kept_apart(each) for each in traits])
     if not apart.any():
         raise RunError(
-            f"of {source} no face has hair that is kept apart (long straight grey hair, black buns, and "
-            "others that HAIR in applications/stackgan.py tells); add more faces."
+            f"of {source} no face has hair that is kept apart (grey wavy hair, of CelebA's attributes; of "
+            "drawn faces long straight grey hair, black buns and others); add such faces."
         )
     data = FaceBatches(
         images[~apart], config.batch_size, config.seed, device, horizontal_flip=True,
@@ -230,6 +231,11 @@ def train(config: Config) -> Path:
     Raises RunError, with a sentence for the user, for bad input and for what stops a Run.
     """
     device = checked_device(config)
+    if config.num_epochs <= (begun := config.text_epochs + config.small_epochs):
+        raise RunError(
+            f"num_epochs is {config.num_epochs}; it must be more than text_epochs and small_epochs together "
+            f"({begun}), for only then stage II learns."
+        )
     data, traits, pixels, traits_apart, config = open_faces(config, device)
     # Every other face that is kept apart is for the classifier of the figures: it must know such hair
     spare, pixels = pixels[1::2], pixels[::2]
@@ -347,7 +353,9 @@ def use(config: Use) -> list[Path]:
     Raises RunError, with a sentence for the user, for bad input.
     """
     net = open_net(config, "stackgan", build)
-    texts = [text for each in config.text for text in ([each] if isinstance(each, str) else each)]
+    texts = texts_of(config.text, "text")
+    if not texts:
+        raise RunError("text has no sentence; give one, such as --text 'A bald man'.")
     numbers = net.words.read(texts).to(net.words.known.device)
     folder, paths = new_folder(config.out_dir), []
     for place, text in enumerate(texts, 1):

@@ -118,6 +118,11 @@ LINKS = {
     "zh": "{}的{}|{}，{}|{}。{}{}",
 }
 OF_A_FACE = "{}的肖像|{}的画像|{}的脸|{}的照片"
+ALSO = {  # what no sentence here says, but a person may, and what is read instead
+    "dark hair": "black hair", "(white|grey|gray) beard": "beard", "without hair": "with no hair",
+    "no smile": "a serious face", "没有戴": "没戴", "小姑娘": "姑娘", "小女孩": "女孩", "小男孩": "男孩",
+    "黑人": "皮肤黑的人", "白人": "皮肤白的人", "不笑": "没有笑",
+}  # fmt: skip
 PRONOUNS = {"woman": ("she", "has", "她"), "man": ("he", "has", "他"), "": ("they", "have", "这人")}
 
 
@@ -267,8 +272,11 @@ def hair_of(traits, say, language, plain="hair"):
 
 
 def tokens(text):
-    """The words of a text in lower case, and each Chinese character by itself."""
-    return re.findall(r"[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+", text.lower())
+    """The words of a text in lower case, and each Chinese character by itself; what is in ALSO as there."""
+    text = text.lower()
+    for also, said in ALSO.items():
+        text = re.sub(rf"\b{also}\b" if also.isascii() else also, said, text)
+    return re.findall(r"[\u4e00-\u9fff]|[^\W\d_\u4e00-\u9fff]+", text)
 
 
 def vocabulary():

@@ -143,8 +143,9 @@ class Run:
             ) from error
         if not same_data:
             begin = f" with --init-from {quoted(folder)}" * hasattr(config, "init_from")
+            told = ", or what is told of each," * (getattr(data, "labels", None) is not None)
             raise RunError(
-                f"the {data.unit} in {data.source} are not those that {folder} was trained on; bring "
+                f"the {data.unit} in {data.source}{told} are not those that {folder} was trained on; bring "
                 f"those back, name the place where they are, or start a new run{begin}."
             )
         if self.epoch + (self.iteration > 0) > config.num_epochs:

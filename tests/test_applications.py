@@ -619,7 +619,8 @@ def test_who_gives_photos_for_sketches_is_told(tmp_path, capsys):
             path_checkpoint=str(tmp_path / "net.pkl"), device="cpu", photos=photos,
         )  # fmt: skip
         pix2pix.use(config)
-        assert ("as dark as photos" in capsys.readouterr().out) is told
+        note = "Most of these pictures are as dark as photos; weights that learnt from sketches need light paper, or --photos, which draws a sketch of each first."
+        assert (note in capsys.readouterr().out) is told
 
 
 # --- CycleGAN
@@ -923,12 +924,25 @@ def test_what_is_learnt_first_stays_while_the_noise_is_learnt(trained):
         assert torch.equal(first[key], last[key]) != key.startswith("encoders.z"), key
 
 
+def test_a_run_does_not_go_on_with_other_attributes(trained, tmp_path):
+    application, run = trained
+    if application is not icgan:
+        pytest.skip("of IcGAN")
+    config = saved_config(icgan.Config, str(run), "")
+    told = Path(config.attributes_file).read_text()
+    (tmp_path / "others.txt").write_text(told.replace(" 1", " -1", 1))
+    config = replace(config, attributes_file=str(tmp_path / "others.txt"), num_epochs=3)
+    with pytest.raises(RunError, match="the images in .*, or what is told of each, are not those"):
+        icgan.train(config)
+
+
 def test_a_hair_colour_takes_the_place_of_another():
     names = ["Black_Hair", "Smiling", "Blond_Hair", "Young"]
     seen = torch.tensor([[1.0, -1, -1, 1], [-1, 1, 1, -1], [-1, -1, -1, -1]])
     for words, expected in {
         (): seen,
         ("Blond_Hair=1",): [[-1, -1, 1, 1], [-1, 1, 1, -1], [-1, -1, 1, -1]],
+        "Smiling=0": [[1, -1, -1, 1], [-1, -1, 1, -1], [-1, -1, -1, -1]],
         ("Blond_Hair=0", "Smiling=1"): [[1, 1, -1, 1], [-1, 1, -1, -1], [-1, 1, -1, -1]],
         ("Young=1", "Black_Hair=1"): [[1, -1, -1, 1], [1, 1, -1, 1], [1, -1, -1, 1]],
     }.items():
@@ -1020,7 +1034,7 @@ context_encoder.py --input photos --out-dir out --path-checkpoint text.pkl
 context_encoder.py --input photos --out-dir out --path-checkpoint=
     neither a run in log_gan/context_encoder nor nowhere/context_encoder.pkl has a checkpoint; train one with python -m applications.context_encoder, or name a file with --path-checkpoint.
 context_encoder.py --input photos --out-dir out --mask black.png
-    mask black.png is black everywhere; paint white what is to be filled in.
+    mask black.png has no white in it (what is darker than half counts as black); paint white what is to be filled in.
 context_encoder.py --input photos --out-dir out --mask missing.png
     mask missing.png is no file; name one picture.
 context_encoder.py --input photos --out-dir out --mask photos
@@ -1101,6 +1115,8 @@ context_encoder.py --input photos --out-dir out4
     4 written to out4; inputs above outputs: out4/overview.png
 context_encoder.py --input photos --out-dir out5 --mask most.png
     Passed over 000.png: no square of it has all of the hole in it; use a smaller mask.
+context_encoder.py --input mixed --out-dir out8
+    Passed over dot.png: it has fewer than 2 pixels a side; use a larger one.
 srgan.py --input mixed --out-dir out6 --path-checkpoint srgan.pkl
     Passed over large.png: it has 4,002,000 pixels; of more than 4 million make a part.
 cyclegan.py --data-b many
@@ -1137,6 +1153,7 @@ def scene(tmp_path_factory):
     for inside in ("mixed", "large"):
         (folder / inside).mkdir(exist_ok=True)
         Image.new("L", (2001, 2000)).save(folder / inside / "large.png")
+    Image.new("L", (1, 9)).save(folder / "mixed/dot.png")
     nets = {"weights": context_encoder.context_encoder(4), "srgan": srgan.SRResNet(4, 1)}
     nets["icgan"] = icgan.IcGAN(["Blond_Hair", "Smiling"], 3, 4, 4)
     nets["icgan_hair"] = icgan.IcGAN(["Blond_Hair", "Black_Hair"], 3, 4, 4)

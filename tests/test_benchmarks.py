@@ -212,15 +212,26 @@ def test_unseen_faces(tmp_path):
     net = {"g_model_state_dict": Generator(8, 4).state_dict()}
     torch.save(net, tmp_path / "net.pkl")
     attributes = write_attributes(tmp_path / "attributes.txt", folder)
-    arguments = ["--data-dir", folder, "--attributes", attributes, "--path-checkpoint", "net.pkl"]
+    arguments = ["--data-dir", folder, "--attributes-file", attributes]
     sizes = ["--max-images", "40", "--num-img", "30", "--seeds", "2"]
-    table, printed = run_benchmark("unseen_faces.py", *arguments, *sizes, cwd=tmp_path)
+    named = ["--path-checkpoint", "net.pkl"]
+    table, printed = run_benchmark("unseen_faces.py", *arguments, *named, *sizes, cwd=tmp_path)
     assert list(table) == ["images of the training", "net.pkl"]
     assert table["net.pkl"][0] > 2 * table["images of the training"][0]
     assert table["net.pkl"][2] > 2 * table["images of the training"][2]
     assert "; 20 images that were not trained on, 30 drawn, 2 seeds" in printed
-    flags = [*arguments, "--max-images", "50", "--device", "cpu"]
-    ended = run_script("benchmarks/unseen_faces.py", *flags, cwd=tmp_path)
-    assert ended.returncode == 2 and ended.stderr.endswith(
-        "has 60 images, 10 of them after the first max_images 50; 16 or more are needed.\n"
-    )
+    few = [*arguments, *named, "--max-images", "10", "--num-img", "30", "--seeds", "1"]
+    table, _ = run_benchmark("unseen_faces.py", *few, cwd=tmp_path)  # fewer of them than are drawn
+    assert table["net.pkl"][0] > 1.3 * table["images of the training"][0]
+
+    net = {"g_model_state_dict": Generator(8, 4, 1).state_dict()}
+    torch.save(net, tmp_path / "grey.pkl")
+    wrong = {
+        "--max-images 53": "has 60 images, 7 of them after the first max_images 53; 8 or more are needed.",
+        "--max-images 20 --path-checkpoint grey.pkl": "grey.pkl draws 64 x 64 pixels of 1 channels; only "
+        "64 x 64 of 3 are compared.",
+    }
+    for flags, sentence in wrong.items():
+        flags = [*arguments, *named, *flags.split(), "--device", "cpu"]
+        ended = run_script("benchmarks/unseen_faces.py", *flags, cwd=tmp_path)
+        assert ended.returncode == 2 and ended.stderr.endswith(f"{sentence}\n")

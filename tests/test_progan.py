@@ -369,7 +369,7 @@ progan.py --walk 5
 progan.py --image-size 100
     image_size is 100; it must be 16, 32, 64, 128, 256, 512 or 1024.
 progan.py --data-dir full --image-size=64
-    num_epochs is 4, too few to grow to image_size 64; ask for more, or for a smaller image_size.
+    num_epochs is 4; growing to image_size 64 takes 8 with these fade_epochs and hold_epochs.
 progan.py --data-dir full --against missing.pkl
     against cannot be used: checkpoint missing.pkl does not exist; name a file or a folder.
 progan.py --data-dir full --against dcgan.pkl

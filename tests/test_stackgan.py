@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -340,10 +341,10 @@ def test_a_run_learns_from_celebas_attributes(tmp_path):
     config = small_config(
         tmp_path, data_dir=str(images), attributes_file=str(tmp_path / "attributes.txt")
     )
-    config.batch_size, config.num_epochs = 4, 2
+    config.batch_size, config.num_epochs = 4, 3
     run = stackgan.train(config)
     assert json.loads((run / "figures.json").read_text())["images"] == 3
-    assert Image.open(run / "epoch_001.png").size == (3 * 66 + 2, 3 * 66 + 2)
+    assert Image.open(run / "epoch_002.png").size == (3 * 66 + 2, 3 * 66 + 2)
 
 
 def test_the_figures_are_shares_of_what_is_named():
@@ -526,6 +527,19 @@ def test_an_unknown_word_is_named_and_what_is_near_it():
             net.read(["A man", text])
 
 
+def test_a_text_alone_is_one_sentence(scene, tmp_path):
+    config = stackgan.Use("一位女孩", str(tmp_path / "one"), str(scene / "net.pkl"), device="cpu")
+    assert stackgan.use(config) == [tmp_path / "one/1.png"]
+    for texts, sentence in [
+        ((), "text has no sentence; give one, such as --text 'A bald man'."),
+        (None, "text is None; it must be a text, or a list of texts."),
+        ([1], "text is [1]; it must be a text, or a list of texts."),
+    ]:
+        with pytest.raises(RunError) as error:
+            stackgan.use(replace(config, text=texts, out_dir=str(tmp_path / "other")))
+        assert str(error.value) == sentence and not (tmp_path / "other").exists()
+
+
 def test_the_released_weights_draw_what_is_said():
     released = common.RELEASED / "stackgan.pkl"
     assert released.stat().st_size < 2.5e6
@@ -560,6 +574,13 @@ def test_the_released_weights_draw_what_is_said():
         ("没有大胡子的男人", "man no"),
         ("有胡子的光头男人", "man bald full"),
         ("没有刘海的黑发女人", "woman black no"),
+        ("戴眼镜的小姑娘", "woman young yes"),
+        ("没有戴眼镜的小女孩", "woman young no"),
+        ("一位黑人", "dark"),
+        ("不笑的白人女士", "woman light no"),
+        ("a man with dark hair and a white beard", "man black full"),
+        ("A man without hair", "man bald"),
+        ("A woman with no smile", "woman no"),
     ],
 )
 def test_the_released_words_are_read_as_people_mean_them(text, named):
@@ -582,7 +603,9 @@ ERRORS = """
 --out-dir log --seed 2 --path-checkpoint other.pkl
     --path-checkpoint is for using what has been trained; add --text, too.
 --data-dir full --attributes-file full/attributes.txt
-    of full no face has hair that is kept apart (long straight grey hair, black buns, and others that HAIR in applications/stackgan.py tells); add more faces.
+    of full no face has hair that is kept apart (grey wavy hair, of CelebA's attributes; of drawn faces long straight grey hair, black buns and others); add such faces.
+--num-epochs 2
+    num_epochs is 2; it must be more than text_epochs and small_epochs together (16), for only then stage II learns.
 --data-dir full --attributes-file missing.txt
     attributes_file missing.txt does not tell the attributes of the images (...); name CelebA's ...
 --named -1
