@@ -89,7 +89,7 @@ METRICS = {
 }
 
 
-DARK = 150  # levels of 0 to 255; the mean of a sketch is above it, of 5 photos in 6 below
+DARK, COLOURED = 150, 16  # levels of 0 to 255: sketches have a higher mean, and channels less apart
 
 
 def u_net(width, dropout=0):
@@ -244,18 +244,19 @@ def use(config: Use) -> list[Path]:
 
     Raises RunError, with a sentence for the user, for bad input.
     """
-    net, dark = open_net(config, "pix2pix", build), []
+    net, photos = open_net(config, "pix2pix", build), []
 
     def change(picture):
         given, made = change_picture(net, picture, config.photos)
-        dark.append(np.mean(given) < DARK)
+        apart = np.ptp(given, axis=2).mean()
+        photos.append(np.mean(given) < DARK or apart > COLOURED)
         return given, made
 
     written = use_on_pictures(config, change)
-    if np.mean(dark) > 0.5:
+    if np.mean(photos) > 0.5:
         print(
-            "Most of these pictures are as dark as photos; weights that learnt from sketches need "
-            "light paper, or --photos, which draws a sketch of each first."
+            "Most of these pictures look like photos; weights that learnt from sketches need dark "
+            "lines on light paper, or --photos, which draws a sketch of each first."
         )
     return written
 

@@ -607,19 +607,20 @@ def test_a_photo_is_drawn_before_it_is_used(tmp_path):
 
 def test_who_gives_photos_for_sketches_is_told(tmp_path, capsys):
     save_weights({"g_model_state_dict": pix2pix.u_net(4).state_dict()}, tmp_path / "net.pkl")
-    photo = draw_face(1).point(lambda level: level // 2)
-    photo.save(tmp_path / "photo.png")
+    photo = draw_face(1)
+    photo.save(tmp_path / "photo.png")  # light, but coloured
+    photo.convert("L").point(lambda level: level // 2).save(tmp_path / "gray.png")
     pix2pix.change_picture(pix2pix.u_net(4), photo, True)[0].save(tmp_path / "sketch.png")
     for name, photos, told in (
         *(("photo.png", photos, not photos) for photos in (False, True)),
-        ("sketch.png", False, False),
+        *(("gray.png", False, True), ("sketch.png", False, False)),
     ):
         config = pix2pix.Use(
             str(tmp_path / name), str(tmp_path / f"{name}{photos}"),
             path_checkpoint=str(tmp_path / "net.pkl"), device="cpu", photos=photos,
         )  # fmt: skip
         pix2pix.use(config)
-        note = "Most of these pictures are as dark as photos; weights that learnt from sketches need light paper, or --photos, which draws a sketch of each first."
+        note = "Most of these pictures look like photos; weights that learnt from sketches need dark lines on light paper, or --photos, which draws a sketch of each first."
         assert (note in capsys.readouterr().out) is told
 
 
