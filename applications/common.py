@@ -317,9 +317,9 @@ def use_on_pictures(config, change, heads=()):
 
 
 def texts_of(value, name):
-    """The texts of constant `name`: one, several, or tuples of several, as flags give them.
+    """The texts of constant `name`: one, a list, or tuples of several in a list, as flags give them.
 
-    Raises RunError for anything else, and for a list with none."""
+    Raises RunError for anything else."""
     several = [value] if isinstance(value, str) else value
     with suppress(TypeError):
         texts = [text for each in several for text in ([each] if isinstance(each, str) else each)]
