@@ -238,8 +238,8 @@ def train(config: Config) -> Path:
                 average.set_share(run.step)
                 there = torch.rand(()) < 0.5  # or back: each pair is two examples
                 pair = pairs.split(3, 1)[:: 1 if there else -1]
-                step = pair[0], both[:, int(there)], pair[1], net, discriminator, optimizers
-                run.count(train_step(*step, config, fine))
+                example = pair[0], both[:, int(there)], pair[1]
+                run.count(train_step(*example, net, discriminator, optimizers, config, fine))
                 average.update(net)
             average.count_statistics(inputs.split(64))
             run.end_epoch(lambda: triples(average.net, given[:8], poses[:8], truth[:8]))

@@ -231,10 +231,11 @@ def train(config: Config) -> Path:
     Raises RunError, with a sentence for the user, for bad input and for what stops a Run.
     """
     device = checked_device(config)
-    if config.num_epochs <= (begun := config.text_epochs + config.small_epochs):
+    before = config.text_epochs + config.small_epochs
+    if config.num_epochs <= before:
         raise RunError(
             f"num_epochs is {config.num_epochs}; it must be more than text_epochs and small_epochs together "
-            f"({begun}), for only then stage II learns."
+            f"({before}), for only then stage II learns."
         )
     data, traits, pixels, traits_apart, config = open_faces(config, device)
     # Every other face that is kept apart is for the classifier of the figures: it must know such hair

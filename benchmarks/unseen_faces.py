@@ -18,7 +18,6 @@ from setting import describe_machine, print_table, run
 
 import gan_evaluate
 from common_tools import RunError, choose_device
-from gan_evaluate import Enough
 from machinery import figures
 from machinery.constants import Count, Place
 from my_dataset import CELEBA_DIR, load_faces
@@ -29,8 +28,10 @@ from sampling import find_checkpoint, load_generator, released
 class Config:
     path_checkpoint: str = str(released()[0])  # file or run folder
     data_dir: str = f"{CELEBA_DIR}.zip"  # folder or .zip of faces
-    max_images: Enough = 7200  # trained on the first so many; compared with those after them
-    num_img: Enough = 2000  # how many faces are drawn
+    max_images: gan_evaluate.Enough = (
+        7200  # trained on the first so many; compared with those after them
+    )
+    num_img: gan_evaluate.Enough = 2000  # how many faces are drawn
     seeds: Count = 3  # of the noise: 1, 2, ...
     attributes_file: Place = "data/list_attr_celeba.txt"  # CelebA's, of the images in data_dir
     device: str = "auto"  # auto, cpu or cuda
